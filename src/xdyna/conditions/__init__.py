@@ -1,0 +1,1 @@
+"""Pixels to control signals: keypoints, alignment, pose drawings and face crops. Numpy and OpenCV only."""
