@@ -89,7 +89,9 @@ class Keypoints:
     def save(self, path: str | Path) -> None:
         """Write a compressed .npz that `load` reads."""
         with open(path, "wb") as file:
-            np.savez_compressed(file, size=np.array(self.size), **{name: getattr(self, name) for name in PARTS})
+            np.savez_compressed(
+                file, size=np.array(self.size), **{name: getattr(self, name) for name in PARTS}
+            )
 
     @staticmethod
     def load(path: str | Path) -> Keypoints:
@@ -107,6 +109,7 @@ class Keypoints:
             raise InputError(path, "no such file", "Check the path") from None
         except Exception as error:
             raise InputError(
-                path, f"is not a keypoints file of ours ({error})",
+                path,
+                f"is not a keypoints file of ours ({error})",
                 "Give a keypoints.npz written by `xdyna conditions`",
             ) from error
