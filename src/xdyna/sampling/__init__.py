@@ -1,0 +1,51 @@
+"""From a reference latent and control signals to a clip's latents: plain functions, one generator.
+
+The order of a run (spec.md 6, 8 and 9): `encode_reference`, `start_latents`, then `denoise`, which for
+every timestep predicts the noise window by window, averages, guides and lets the scheduler take its step;
+`decode_latents` turns the result into pictures.
+
+Every random draw comes from one `torch.Generator` on the CPU, so that a seed means the same on every
+device, in this order: autoencoder posterior, mask, noise, one window offset a step.
+"""
+
+from __future__ import annotations
+
+from xdyna.sampling.controls import (
+    ConditionSource,
+    ControlResiduals,
+    Controls,
+    Networks,
+    Tokens,
+    normalise_condition,
+    resize_condition,
+)
+from xdyna.sampling.latents import (
+    BLUR_SIGMA,
+    BLUR_SIZE,
+    decode_latents,
+    degrade_reference,
+    encode_reference,
+    start_latents,
+)
+from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
+
+__all__ = [
+    "BLUR_SIGMA",
+    "BLUR_SIZE",
+    "ConditionSource",
+    "ControlResiduals",
+    "Controls",
+    "Networks",
+    "Step",
+    "Tokens",
+    "WindowPlan",
+    "decode_latents",
+    "degrade_reference",
+    "denoise",
+    "encode_reference",
+    "guide",
+    "normalise_condition",
+    "predict",
+    "resize_condition",
+    "start_latents",
+]

@@ -1,0 +1,174 @@
+"""Control signals: condition pictures to tensors, and ControlNet residuals once a frame and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor
+
+ConditionSource = Callable[[Sequence[int]], Tensor]
+"""Frame indices -> their condition pictures, (b f c H W) float in [0, 1] on the networks' device."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The three networks that a denoising step runs. A ControlNet that is None does not take part."""
+
+    unet: Any
+    pose_controlnet: Any = None
+    face_controlnet: Any = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What cross-attention reads, for one guidance half.
+
+    Attributes:
+        text: (b 77 d), read by the UNet and the ControlNets; None for a model without text.
+        image: (b 16 d), read by the UNet only, after the text; None without an image encoder.
+    """
+
+    text: Tensor | None = None
+    image: Tensor | None = None
+
+    def joined(self) -> Tensor | None:
+        """Text then image tokens, as the UNet reads them."""
+        parts = [part for part in (self.text, self.image) if part is not None]
+        return torch.cat(parts, dim=1) if parts else None
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Control signals of a clip, made on demand, and how strongly they act (1 = as trained)."""
+
+    pose: ConditionSource | None = None
+    face: ConditionSource | None = None
+    pose_scale: float = 1.0
+    face_scale: float = 1.0
+
+
+def resize_condition(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A condition picture at (height, width), by Pillow's Lanczos filter as the official code does."""
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS))
+
+
+def normalise_condition(pictures: Tensor, *, low: float | None = None, high: float | None = None) -> Tensor:
+    """Condition pictures stretched to [0, 1] by the whole clip's extremes (spec.md 3, quirk kept).
+
+    A clip of one colour has no extremes to stretch by; the official code returns NaN, this returns zeros.
+
+    Args:
+        pictures: (... h w c) uint8.
+        low: smallest value of the whole clip in [0, 255]; by default of `pictures`.
+        high: largest value of the whole clip.
+
+    Returns:
+        (... c h w) float32 in [0, 1].
+    """
+    values = rearrange(pictures, "... h w c -> ... c h w").float() / 255.0
+    bottom = values.min().item() if low is None else low / 255.0
+    top = values.max().item() if high is None else high / 255.0
+    return torch.zeros_like(values) if top <= bottom else (values - bottom) / (top - bottom)
+
+
+@dataclass
+class ControlResiduals:
+    """ControlNet residuals of one step, run once a frame however many windows share it.
+
+    A ControlNet looks at one frame at a time, so its residuals do not depend on the window, nor on the
+    guidance half when both halves read the same text. They are kept only while a later window needs them.
+    """
+
+    networks: Networks
+    controls: Controls
+    latents: Tensor
+    timestep: Tensor
+    halves: list[Tokens]
+    windows: list[list[int]]
+    _kept: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def of_window(self, number: int) -> tuple[tuple[Tensor, ...], Tensor] | tuple[None, None]:
+        """Residuals for window `number`: 12 skips (or as many as the UNet has) and the mid block.
+
+        Each is (b c 1+f h w) with zeros for the reference frame; b counts the guidance halves too.
+        """
+        if not any(
+            source is not None and network is not None and scale != 0
+            for source, network, scale in self._streams()
+        ):
+            return None, None
+        window = self.windows[number]
+        missing = [frame for frame in window if frame not in self._kept]
+        for frame, values in zip(missing, self._run(missing), strict=True):
+            self._kept[frame] = values
+        stacked = [
+            F.pad(torch.stack(values, dim=2), (0, 0, 0, 0, 1, 0))
+            for values in zip(*(self._kept[frame] for frame in window), strict=True)
+        ]
+        later = {frame for coming in self.windows[number + 1 :] for frame in coming}
+        self._kept = {frame: values for frame, values in self._kept.items() if frame in later}
+        return tuple(stacked[:-1]), stacked[-1]
+
+    def _streams(self) -> list[tuple[ConditionSource | None, Any, float]]:
+        return [
+            (self.controls.pose, self.networks.pose_controlnet, self.controls.pose_scale),
+            (self.controls.face, self.networks.face_controlnet, self.controls.face_scale),
+        ]
+
+    def _run(self, frames: list[int]) -> list[list[Tensor]]:
+        """Summed residuals of both ControlNets for `frames`: a list a frame of (b c h w)."""
+        if not frames:
+            return []
+        texts = [half.text for half in self.halves]
+        shared = len(texts) == 1 or all(_same(texts[0], text) for text in texts[1:])
+        total: list[Tensor] = []
+        for source, network, scale in self._streams():
+            if source is None or network is None or scale == 0:
+                continue
+            condition = source(frames)
+            residuals = [
+                _run_controlnet(network, self.latents[:, :, frames], self.timestep, text, condition, scale)
+                for text in (texts[:1] if shared else texts)
+            ]
+            joined = [torch.cat(values) for values in zip(*residuals, strict=True)]
+            total = [a + b for a, b in zip(total, joined, strict=True)] if total else joined
+        if shared and len(self.halves) > 1:
+            total = [torch.cat([value] * len(self.halves)) for value in total]
+        # (b c f h w) -> a list a frame
+        return [list(values) for values in zip(*(value.unbind(2) for value in total), strict=True)]
+
+
+def _run_controlnet(
+    network: Any, latents: Tensor, timestep: Tensor, text: Tensor | None, condition: Tensor, scale: float
+) -> list[Tensor]:
+    """All residuals of one ControlNet, mid last, each (b c f h w)."""
+    dtype = next(network.parameters()).dtype
+    frames = latents.shape[2]
+    context = None
+    if text is not None:
+        context = repeat(text.to(dtype), "b n d -> (b f) n d", f=frames)
+    down, mid = network(
+        rearrange(latents, "b c f h w -> (b f) c h w").to(dtype),
+        timestep,
+        encoder_hidden_states=context,
+        controlnet_cond=rearrange(condition, "b f c h w -> (b f) c h w").to(dtype),
+        conditioning_scale=scale,
+        return_dict=False,
+    )
+    return [rearrange(value, "(b f) c h w -> b c f h w", f=frames) for value in (*down, mid)]
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return first is second or torch.equal(first, second)

@@ -1,0 +1,172 @@
+"""The denoising loop: windows, prediction, guidance, scheduler (spec.md 8 and 9, fixture ix)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from xdyna.sampling.controls import ControlResiduals, Controls, Networks, Tokens
+from xdyna.windows import step_windows
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """How a long clip is cut: frames in a window, frames shared, and what happens at the end."""
+
+    size: int = 16
+    overlap: int = 4
+    loop: str = "closed"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a finished denoising step tells its callback."""
+
+    index: int
+    total: int
+    timestep: int
+    latents: Tensor
+    prediction: Tensor
+
+
+def denoise(
+    networks: Networks,
+    scheduler: Any,
+    *,
+    reference: Tensor,
+    latents: Tensor,
+    tokens: Tokens | None = None,
+    negative: Tokens | None = None,
+    controls: Controls | None = None,
+    guidance: float = 1.0,
+    reference_scale: float = 1.0,
+    plan: WindowPlan | None = None,
+    offsets: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+    on_window: Callable[[int, int], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Tensor:
+    """Run the denoising loop (spec.md 9, fixture ix).
+
+    Args:
+        networks: UNet and ControlNets, any float dtype; latents stay float32 throughout.
+        scheduler: a diffusers scheduler whose timesteps are set.
+        reference: (b c h w) clean latent of the reference; never changes.
+        latents: (b c f h w) from `start_latents`.
+        tokens: cross-attention tokens of the conditional half.
+        negative: those of the unconditional half. Without them there is nothing to guide away from, and
+            one half runs whatever `guidance` says.
+        controls: pose and face conditions.
+        guidance: 1 runs the conditional half only; any other value runs both.
+        reference_scale: strength of the reference's residual in self-attention.
+        plan: window size, overlap and loop.
+        offsets: one window offset a step in place of the generator's draws.
+        generator: CPU generator for window offsets and for schedulers that add noise.
+        on_window: called with (windows done, windows in all) of the whole run.
+        on_step: called after every step.
+
+    Returns:
+        (b c f h w) float32 clean latents.
+    """
+    plan, controls, tokens = plan or WindowPlan(), controls or Controls(), tokens or Tokens()
+    halves = [tokens] if guidance == 1 or negative is None else [negative, tokens]
+    frames = latents.shape[2]
+    extra = _step_arguments(scheduler, generator)
+    done, steps = 0, len(scheduler.timesteps)
+    for index, timestep in enumerate(scheduler.timesteps):
+        offset = offsets[index] if offsets is not None else _draw_offset(plan, generator)
+        windows = step_windows(frames, size=plan.size, overlap=plan.overlap, loop=plan.loop, offset=offset)
+        scaled = scheduler.scale_model_input(latents, timestep)
+        residuals = ControlResiduals(networks, controls, scaled, timestep, halves, windows)
+        total = latents.new_zeros(len(halves), *latents.shape)
+        count = latents.new_zeros(frames)
+        for number, window in enumerate(windows):
+            down, mid = residuals.of_window(number)
+            prediction = predict(
+                networks.unet,
+                reference=reference,
+                latents=scaled[:, :, window],
+                timestep=timestep,
+                halves=halves,
+                down_residuals=down,
+                mid_residual=mid,
+                reference_scale=reference_scale,
+            )
+            total[:, :, :, window] += prediction
+            count[window] += 1
+            done += 1
+            if on_window is not None:
+                # windows a step vary with the offset in an open loop, so the total is an estimate there
+                on_window(done, done - number - 1 + len(windows) * (steps - index))
+        prediction = guide(total / count[:, None, None], guidance)
+        latents = scheduler.step(prediction, timestep, latents, **extra).prev_sample
+        if on_step is not None:
+            on_step(Step(index, steps, int(timestep), latents, prediction))
+    return latents
+
+
+def predict(
+    unet: Any,
+    *,
+    reference: Tensor,
+    latents: Tensor,
+    timestep: Tensor,
+    halves: Sequence[Tokens],
+    down_residuals: Sequence[Tensor] | None = None,
+    mid_residual: Tensor | None = None,
+    reference_scale: float = 1.0,
+) -> Tensor:
+    """The UNet's prediction for one window, all guidance halves in one batch.
+
+    Args:
+        unet: an `XDynaUNet`.
+        reference: (b c h w).
+        latents: (b c f h w) of the window.
+        timestep: one timestep for all frames, the clean reference included.
+        halves: tokens of each half.
+        down_residuals: residuals from `ControlResiduals`.
+        mid_residual: likewise.
+        reference_scale: strength of the reference.
+
+    Returns:
+        (halves b c f h w) float32: the prediction for frame 0, the reference, is thrown away.
+    """
+    dtype = next(unet.parameters()).dtype
+    sample = torch.cat([reference.unsqueeze(2), latents], dim=2).to(dtype)
+    sample = torch.cat([sample] * len(halves))
+    joined = [half.joined() for half in halves]
+    context = None if joined[0] is None else torch.cat([t for t in joined if t is not None]).to(dtype)
+    output = unet(
+        sample,
+        timestep,
+        context,
+        down_residuals=None if down_residuals is None else tuple(r.to(dtype) for r in down_residuals),
+        mid_residual=None if mid_residual is None else mid_residual.to(dtype),
+        reference_scale=reference_scale,
+    )
+    return rearrange(output[:, :, 1:].float(), "(g b) c f h w -> g b c f h w", g=len(halves))
+
+
+def guide(halves: Tensor, guidance: float) -> Tensor:
+    """Classifier-free guidance: (2 b c f h w), unconditional first -> (b c f h w). One half passes through."""
+    if len(halves) == 1:
+        return halves[0]
+    unconditional, conditional = halves
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def _draw_offset(plan: WindowPlan, generator: torch.Generator | None) -> int:
+    # the official draw is randint(0, 15), both ends included, for windows of 16
+    return int(torch.randint(0, plan.size, (1,), generator=generator))
+
+
+def _step_arguments(scheduler: Any, generator: torch.Generator | None) -> dict[str, Any]:
+    """Schedulers that add noise take it from our generator; the others do not know the argument."""
+    accepts = "generator" in inspect.signature(scheduler.step).parameters
+    return {"generator": generator} if accepts else {}
