@@ -1,8 +1,8 @@
 """Drawing a pose the way the official head-less pose videos show it.
 
-Measured on the official pose videos (896 x 512); equal to DWPose's drawing with its eyes and ears left out: 13
-limbs in their colour at 0.6 brightness, over them 14 joints (nose and neck among them) at full colour, hands over
-both. The geometry, which `data.synthetic` repeats in torch:
+Measured on the official pose videos (896 x 512); equal to DWPose's drawing with its eyes and ears left out:
+13 limbs in their colour at 0.6 brightness, over them 14 joints (nose and neck among them) at full colour,
+hands over both. The geometry, which `data.synthetic` repeats in torch:
 
 * Coordinates are pixels with (0, 0) the top left *corner* of the picture, so that the centre of the pixel in
   column i and row j is (i + 0.5, j + 0.5), and resizing a picture multiplies them.
@@ -15,8 +15,8 @@ both. The geometry, which `data.synthetic` repeats in torch:
 * Order: limbs in the order of `LIMBS`, joints 0..13, then the left and the right hand, each its 20 edges and
   then its 21 points. Later covers earlier.
 * Edges are anti-aliased: a pixel is covered by clip(0.5 - d, 0, 1), d the signed distance in pixels of its
-  centre from the shape's border, and the colour is mixed in by that much. For the ellipse d is k (k - 1) / g, the
-  usual first-order distance: with (u, v) along and across and half-axes (a, b), k = |(u/a, v/b)| and
+  centre from the shape's border, and the colour is mixed in by that much. For the ellipse d is k (k - 1) / g,
+  the usual first-order distance: with (u, v) along and across and half-axes (a, b), k = |(u/a, v/b)| and
   g = |(u/a^2, v/b^2)|.
 * A limb or edge is drawn when both its ends have a score above 0, a point when its own score is.
 """
