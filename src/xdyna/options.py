@@ -253,3 +253,24 @@ def from_mapping(options: type, values: Mapping[str, Any], *, source: str) -> An
     if unknown:
         raise OptionError(source, f"unknown option {unknown[0]!r}", f"Known are: {', '.join(sorted(known))}")
     return options(**values)
+
+
+@dataclass(frozen=True)
+class ModelPreset:
+    """What suits a model; stored with it, and used where the user says nothing.
+
+    Attributes:
+        height, width: native size; other aspects keep its area.
+        multiple: sides are rounded to multiples of this many pixels.
+        steps, guidance: sampling defaults.
+        stretch_conditions: stretch condition clips to [0, 1] by their extremes, as the official code does.
+        fps: frame rate the model was trained at, for the record; 0 when not known.
+    """
+
+    height: int = 896
+    width: int = 512
+    multiple: int = 64
+    steps: int = 25
+    guidance: float = 7.5
+    stretch_conditions: bool = True
+    fps: float = 0.0

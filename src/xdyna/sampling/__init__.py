@@ -28,10 +28,12 @@ from xdyna.sampling.latents import (
     start_latents,
 )
 from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
+from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
 
 __all__ = [
     "BLUR_SIGMA",
     "BLUR_SIZE",
+    "SCHEDULERS",
     "ConditionSource",
     "ControlResiduals",
     "Controls",
@@ -44,8 +46,10 @@ __all__ = [
     "denoise",
     "encode_reference",
     "guide",
+    "make_scheduler",
     "normalise_condition",
     "predict",
     "resize_condition",
+    "set_timesteps",
     "start_latents",
 ]

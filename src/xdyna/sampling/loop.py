@@ -154,7 +154,10 @@ def predict(
 
 
 def guide(halves: Tensor, guidance: float) -> Tensor:
-    """Classifier-free guidance: (2 b c f h w), unconditional first -> (b c f h w). One half passes through."""
+    """Classifier-free guidance: (2 b c f h w), unconditional first -> (b c f h w).
+
+    A single half passes through as it is.
+    """
     if len(halves) == 1:
         return halves[0]
     unconditional, conditional = halves

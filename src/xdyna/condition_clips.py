@@ -1,0 +1,269 @@
+"""The condition clips made from a driving video.
+
+Two passes over the video, each streaming: the first finds the driver's keypoints in every frame; then, once
+they are aligned to the reference person, the second draws poses and cuts faces. The condition clips go to a
+scratch folder on disk, so that memory does not grow with the video's length.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from xdyna.conditions.keypoints import Keypoints
+from xdyna.driving import DrivingVideo
+from xdyna.errors import InputError, OutputError
+from xdyna.options import AnimateOptions
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with (what is being done, how far, of how many or None when not known)."""
+
+
+@dataclass
+class ConditionClips:
+    """Pose and face pictures of a clip, in files of a scratch folder that goes with this object.
+
+    Attributes:
+        size: (height, width) of the pictures.
+        frames: how many there are.
+        fps: their frame rate.
+        keypoints: the aligned keypoints they were drawn from, or None for a ready pose video.
+        faces_found: in how many frames a face was found.
+    """
+
+    size: tuple[int, int]
+    fps: Fraction
+    frames: int = 0
+    keypoints: Keypoints | None = None
+    faces_found: int = 0
+    extremes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="xdyna-")
+        self._channels = {"pose": 3, "local": 3, "global": 3}
+
+    def append(self, pose: np.ndarray, local: np.ndarray, global_: np.ndarray) -> None:
+        """Add one frame's pictures, each (h w 3) uint8."""
+        for name, picture in (("pose", pose), ("local", local), ("global", global_)):
+            low, high = self.extremes.get(name, (255, 0))
+            self.extremes[name] = (min(low, int(picture.min())), max(high, int(picture.max())))
+            try:
+                with open(self._file(name), "ab") as file:
+                    file.write(np.ascontiguousarray(picture).tobytes())
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise OutputError(
+                        self._folder.name,
+                        "the disk is full while condition frames are kept there",
+                        "Free some space, or point TMPDIR at a larger disk",
+                    ) from error
+                raise
+        self.frames += 1
+
+    def pose(self, indices: Sequence[int]) -> np.ndarray:
+        """Pose pictures, (f h w 3) uint8."""
+        return self._read("pose", indices)
+
+    def face_local(self, indices: Sequence[int]) -> np.ndarray:
+        """Eye and mouth patches, (f h w 3) uint8."""
+        return self._read("local", indices)
+
+    def face_global(self, indices: Sequence[int]) -> np.ndarray:
+        """Face boxes, (f h w 3) uint8."""
+        return self._read("global", indices)
+
+    def close(self) -> None:
+        """Delete the scratch folder."""
+        self._folder.cleanup()
+
+    def __enter__(self) -> ConditionClips:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _file(self, name: str) -> Path:
+        return Path(self._folder.name) / f"{name}.raw"
+
+    def _read(self, name: str, indices: Sequence[int]) -> np.ndarray:
+        # plain reads rather than a memory map, whose pages would count as this process's memory
+        height, width = self.size
+        bytes_each = height * width * 3
+        pictures = np.empty((len(indices), height, width, 3), np.uint8)
+        with open(self._file(name), "rb") as file:
+            for place, index in enumerate(indices):
+                file.seek(index * bytes_each)
+                pictures[place] = np.frombuffer(file.read(bytes_each), np.uint8).reshape(height, width, 3)
+        return pictures
+
+
+def find_keypoints(
+    frames: Iterator[np.ndarray],
+    *,
+    options: AnimateOptions,
+    source: str,
+    still: bool,
+    person: int | None = None,
+) -> Keypoints:
+    """One person's keypoints over some frames, by the detector the options name."""
+    from xdyna.conditions.detect import make_detector
+    from xdyna.conditions.track import track
+
+    detector = make_detector(
+        "mediapipe" if options.detector == "given" else options.detector, still=still, folder=options.dwpose
+    )
+    return track(
+        detector.stream(frames),
+        person=person,
+        source=source,
+        min_score=options.min_score,
+        smooth=options.smooth and not still,
+    )
+
+
+def make_conditions(
+    driving: DrivingVideo,
+    reference: np.ndarray | None,
+    *,
+    options: AnimateOptions,
+    canvas: tuple[int, int],
+    reference_name: str = "reference picture",
+    progress: Progress | None = None,
+) -> ConditionClips:
+    """Pose and face clips of a driving video on the reference's canvas.
+
+    Args:
+        driving: from `open_driving`.
+        reference: (h w 3) uint8 at the canvas's size; None aligns to nothing.
+        options: detector, keypoints, person, align, face mode and so on.
+        canvas: (height, width) of the result.
+        reference_name: how messages call the reference.
+        progress: told how far each pass is.
+
+    Raises:
+        InputError: nobody found in the driving video or the reference, or unusable ready keypoints.
+    """
+    import cv2
+
+    from xdyna.conditions.align import align
+    from xdyna.conditions.draw import draw_pose
+    from xdyna.conditions.face import FaceTracker
+    from xdyna.conditions.given import PoseVideo, read_keypoints
+
+    def tell(what: str, done: int) -> None:
+        if progress is not None:
+            progress(what, done, driving.expected)
+
+    def counted(what: str) -> Iterator[np.ndarray]:
+        for index, frame in enumerate(driving):
+            yield frame
+            tell(what, index + 1)
+
+    pose_video: PoseVideo | None = None
+    if options.keypoints is not None:
+        given = read_keypoints(options.keypoints, size=driving.size)
+        if isinstance(given, PoseVideo):
+            pose_video, keypoints = given, None
+        else:
+            keypoints = _chosen(given, driving, options.keypoints)
+    else:
+        keypoints = find_keypoints(
+            counted("finding the driver"),
+            options=options,
+            source=driving.name,
+            still=False,
+            person=options.person,
+        )
+    aligned = None
+    if keypoints is not None:
+        mode = options.align if reference is not None else "none"
+        target = None if mode == "none" else reference_keypoints(reference, options, reference_name)
+        aligned = align(keypoints, target, canvas=canvas, mode=mode)
+
+    clips = ConditionClips(size=canvas, fps=driving.fps, keypoints=aligned.keypoints if aligned else None)
+    try:
+        tracker = FaceTracker(mode=options.face_mode)
+        poses = _pose_pictures(pose_video, driving, canvas) if pose_video is not None else None
+        for index, frame in enumerate(counted("preparing pose and face")):
+            if aligned is None:
+                assert poses is not None
+                blank = np.zeros((*canvas, 3), np.uint8)
+                clips.append(next(poses), blank, blank)
+                continue
+            if index >= len(aligned.keypoints):
+                break
+            landmarks = aligned.keypoints.face[index]
+            clips.faces_found += bool((landmarks[:, 2] > 0).any())
+            # alignment speaks of pixel corners, OpenCV of pixel centres
+            matrix = aligned.frame_to_canvas[index].astype(np.float64)
+            matrix = np.column_stack([matrix[:, :2], matrix @ [0.5, 0.5, 1.0] - 0.5])
+            warped = cv2.warpAffine(frame, matrix, (canvas[1], canvas[0]), flags=cv2.INTER_LINEAR)
+            local, global_ = tracker.step(warped, landmarks)
+            clips.append(draw_pose(aligned.keypoints, index), local, global_)
+    except BaseException:
+        clips.close()
+        raise
+    if clips.frames == 0:
+        clips.close()
+        raise InputError(driving.name, "no frame could be read", "Give a video that plays")
+    if clips.faces_found == 0:
+        logger.warning(
+            "%s: no face found in any of %d frames, so the result's face does not follow the driver",
+            driving.name, clips.frames,
+        )  # fmt: skip
+    return clips
+
+
+def reference_keypoints(reference: np.ndarray | None, options: AnimateOptions, name: str) -> Keypoints:
+    """The reference person's keypoints: given ones, or found in the picture."""
+    if options.reference_keypoints is not None:
+        keypoints = Keypoints.load(options.reference_keypoints)
+        if reference is not None and keypoints.size != reference.shape[:2]:
+            height, width = reference.shape[:2]
+            scale = np.array([[width / keypoints.size[1], 0, 0], [0, height / keypoints.size[0], 0]])
+            keypoints = keypoints.moved(scale, (height, width))
+        return keypoints[:1]
+    assert reference is not None
+    try:
+        return find_keypoints(iter([reference]), options=options, source=name, still=True)
+    except InputError as error:
+        raise InputError(
+            name,
+            error.problem,
+            "Use a picture that shows the person clearly, or --align none to skip alignment",
+        ) from error
+
+
+def _chosen(keypoints: Keypoints, driving: DrivingVideo, path: str) -> Keypoints:
+    """The frames of ready keypoints that belong to the chosen driving frames."""
+    count = driving.limit or math.ceil((len(keypoints) - driving.start) / driving.step)
+    indices = [driving.start + math.floor(k * driving.step) for k in range(max(0, count))]
+    if not indices or indices[-1] >= len(keypoints):
+        raise InputError(
+            path,
+            f"holds keypoints of {len(keypoints)} frames, too few for {driving.name} as chosen",
+            "Give keypoints of the whole driving video, or lower --frames",
+        )
+    return keypoints[indices]
+
+
+def _pose_pictures(video: object, driving: DrivingVideo, canvas: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Ready pose pictures for the chosen frames, resized as the official code does (area, aspect not kept)."""
+    import cv2
+
+    path = video.path  # type: ignore[attr-defined]
+
+    frames = iter(replace(driving, source=Path(path), name=str(path)))
+    for frame in frames:
+        yield cv2.resize(frame, (canvas[1], canvas[0]), interpolation=cv2.INTER_AREA)
+    raise InputError(path, f"has fewer frames than {driving.name}", "Give a pose video of the same length")

@@ -1,0 +1,464 @@
+"""From a picture and a driving video to a clip: prepare, encode, denoise, decode."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from xdyna import media, weights
+from xdyna.driving import ConditionClips, DrivingVideo, Progress, make_conditions, open_driving
+from xdyna.errors import InputError, OptionError
+from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.sampling import (
+    Controls,
+    Networks,
+    Tokens,
+    WindowPlan,
+    decode_latents,
+    denoise,
+    encode_reference,
+    make_scheduler,
+    normalise_condition,
+    set_timesteps,
+    start_latents,
+)
+
+logger = logging.getLogger(__name__)
+
+DECODE_PIXELS = 8 * 256 * 256
+"""Pixels decoded in one go: bounds the memory of decoding whatever the clip's length."""
+
+
+@dataclass
+class Prepared:
+    """A run's inputs, ready for the model.
+
+    Attributes:
+        reference: (h w 3) uint8 at the canvas's size.
+        driving: the chosen driving frames.
+        conditions: pose and face clips.
+        options: the run's options, every "model's own" filled in.
+    """
+
+    reference: np.ndarray
+    driving: DrivingVideo
+    conditions: ConditionClips
+    options: AnimateOptions
+
+
+@dataclass
+class Encoded:
+    """The reference as the networks read it: its latent (1 c h w), and both halves' tokens."""
+
+    reference: Tensor
+    tokens: Tokens
+    negative: Tokens | None
+
+
+@dataclass
+class Animation:
+    """A run whose frames are decoded while they are read.
+
+    Attributes:
+        frames: iterator over (h w 3) uint8; to be read once.
+        count: how many there will be.
+        fps: their frame rate.
+        prepared: inputs and conditions; its scratch files live until `close`.
+        timings: seconds spent in each part so far.
+    """
+
+    frames: Iterator[np.ndarray]
+    count: int
+    fps: Fraction
+    prepared: Prepared
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Delete the scratch files."""
+        self.prepared.conditions.close()
+
+
+@dataclass(frozen=True)
+class AnimationOutput:
+    """What calling the pipeline returns.
+
+    Attributes:
+        frames: (f h w 3) uint8.
+        fps: frame rate.
+        options: the options as used.
+    """
+
+    frames: np.ndarray
+    fps: Fraction
+    options: AnimateOptions
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write an mp4 marked as AI-generated."""
+        clip = media.Clip(frames=self.frames, fps=self.fps)
+        media.write_clip(clip, path, overwrite=overwrite)
+        return Path(path)
+
+
+class XDynaPipeline:
+    """X-Dyna, whole: the networks and the way from picture and video to frames.
+
+    Args:
+        unet: `XDynaUNet`.
+        vae: `AutoencoderKL`.
+        scheduler: a diffusers scheduler.
+        pose_controlnet: `ControlNetModel` with 3 condition channels, or None.
+        face_controlnet: `ControlNetModel` with 6 condition channels (eye and mouth patches, face box), or None.
+        text_encoder, tokenizer: CLIP's, for models that read text.
+        image_encoder, image_processor, image_projector: CLIP's vision tower and the Resampler, for models
+            that read image tokens.
+        preset: what suits the model.
+        name: how messages and sidecars call the model.
+        hash: SHA-256 over the model's files, when they came from files.
+    """
+
+    def __init__(
+        self,
+        *,
+        unet: Any,
+        vae: Any,
+        scheduler: Any,
+        pose_controlnet: Any = None,
+        face_controlnet: Any = None,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        image_encoder: Any = None,
+        image_processor: Any = None,
+        image_projector: Any = None,
+        preset: ModelPreset | None = None,
+        name: str = "custom",
+        hash: str | None = None,
+    ) -> None:
+        self.unet, self.vae, self.scheduler = unet, vae, scheduler
+        self.pose_controlnet, self.face_controlnet = pose_controlnet, face_controlnet
+        self.text_encoder, self.tokenizer = text_encoder, tokenizer
+        self.image_encoder, self.image_processor = image_encoder, image_processor
+        self.image_projector = image_projector
+        self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
+        self.device, self.offload = next(unet.parameters()).device, False
+
+    # ------------------------------------------------------------------------------------ loading
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "embedded",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        offload: bool = False,
+    ) -> XDynaPipeline:
+        """Load a model.
+
+        Args:
+            name: "embedded", a folder with a model_index.json, or a hub id.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            dtype: "auto", "float32", "float16" or "bfloat16".
+            offload: keep networks in main memory, each on the device only while it runs.
+
+        Raises:
+            WeightsError: nothing there, or files that are not what they should be.
+            OptionError, ResourceError: a device or number format that this machine does not have.
+        """
+        target = choose_device(device)
+        number_format = choose_dtype(dtype, target)
+        folder = weights.resolve(str(name))
+        components = weights.load_components(
+            folder, dtype=number_format, device=torch.device("cpu") if offload else target
+        )
+        preset = weights.read_preset(folder)
+        pipeline = cls(**components, preset=preset, name=str(name), hash=weights.folder_hash(folder))
+        pipeline.device, pipeline.offload = target, offload
+        if target.type == "cpu":
+            # a third faster convolutions on a CPU, same numbers up to rounding
+            for network in (pipeline.unet, pipeline.vae, pipeline.pose_controlnet, pipeline.face_controlnet):
+                if network is not None:
+                    network.to(memory_format=torch.channels_last)
+        return pipeline
+
+    # ------------------------------------------------------------------------------------ running
+
+    def __call__(
+        self,
+        image: str | Path | np.ndarray | Any,
+        driving: str | Path | np.ndarray | media.Clip,
+        *,
+        options: AnimateOptions | None = None,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> AnimationOutput:
+        """Animate a picture.
+
+        Args:
+            image: a path, a Pillow image, or (h w 3) uint8.
+            driving: a path, a clip, or (f h w 3) uint8 frames.
+            options: all settings.
+            progress: called with (part, done, total or None).
+            settings: single options by name, over `options`: `steps=8, seed=1`. Unknown names are an error.
+
+        Returns:
+            The frames, in memory. For long clips use `animate`, which decodes while you read.
+        """
+        options = replace(options or AnimateOptions(model=self.name), **settings)
+        animation = self.animate(image, driving, options=options, progress=progress)
+        try:
+            frames = np.stack(list(animation.frames))
+        finally:
+            animation.close()
+        return AnimationOutput(frames, animation.fps, animation.prepared.options)
+
+    def animate(
+        self,
+        image: str | Path | np.ndarray | Any,
+        driving: str | Path | np.ndarray | media.Clip,
+        *,
+        options: AnimateOptions,
+        progress: Progress | None = None,
+        tokens: Tokens | None = None,
+        negative: Tokens | None = None,
+    ) -> Animation:
+        """Prepare, encode and denoise now; decode as the frames are read.
+
+        Args:
+            image, driving, progress: as in calling the pipeline.
+            options: all settings.
+            tokens, negative: ready cross-attention tokens in place of the encoders' (then `prompt` and
+                `negative_prompt` are not read).
+        """
+        timings: dict[str, float] = {}
+        generator = torch.Generator().manual_seed(options.seed)
+        with timed(timings, "prepare"):
+            prepared = self.prepare(image, driving, options, progress=progress)
+        try:
+            with memory_advice(self.device):
+                with timed(timings, "encode"):
+                    encoded = self.encode(prepared, generator, tokens=tokens, negative=negative)
+                with timed(timings, "denoise"):
+                    latents = self.denoise(prepared, encoded, generator, progress=progress)
+        except BaseException:
+            prepared.conditions.close()
+            raise
+        frames = self.decode(latents, progress=progress, timings=timings)
+        return Animation(frames, latents.shape[2], prepared.driving.fps, prepared, timings)
+
+    def prepare(
+        self,
+        image: str | Path | np.ndarray | Any,
+        driving: str | Path | np.ndarray | media.Clip,
+        options: AnimateOptions,
+        *,
+        progress: Progress | None = None,
+    ) -> Prepared:
+        """Read the inputs, settle the size, make the conditions. No network of ours runs here."""
+        options = self.fill(options)
+        picture = as_picture(image)
+        canvas = canvas_size(picture.shape[:2], options.size, self.preset)
+        name = str(image) if isinstance(image, (str, Path)) else "reference picture"
+        reference = media.crop_to(picture, canvas)
+        video = open_driving(driving, options)
+        conditions = make_conditions(
+            video, reference, options=options, canvas=canvas, reference_name=name, progress=progress
+        )
+        return Prepared(reference, video, conditions, options)
+
+    def fill(self, options: AnimateOptions) -> AnimateOptions:
+        """Every None that means "the model's own" replaced by the model's preset."""
+        maximum = getattr(self.unet.config, "motion_max_length", 24)
+        if options.window > maximum:
+            raise OptionError(
+                "--window", f"got {options.window}, this model's motion modules see {maximum} at most"
+            )
+        return replace(
+            options,
+            steps=options.steps or self.preset.steps,
+            guidance=self.preset.guidance if options.guidance is None else options.guidance,
+            scheduler=options.scheduler or type(self.scheduler).__name__,
+        )
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        prepared: Prepared,
+        generator: torch.Generator,
+        *,
+        tokens: Tokens | None = None,
+        negative: Tokens | None = None,
+    ) -> Encoded:
+        """The reference's latent and the tokens of both guidance halves."""
+        with self._loaded("vae"):
+            reference = encode_reference(self.vae, prepared.reference, generator=generator)
+        if tokens is None and (self.text_encoder is not None or self.image_encoder is not None):
+            texts: tuple[Tensor | None, Tensor | None] = (None, None)
+            images: tuple[Tensor | None, Tensor | None] = (None, None)
+            if self.text_encoder is not None:
+                with self._loaded("text_encoder"):
+                    texts = (
+                        self.encode_text(prepared.options.prompt),
+                        self.encode_text(prepared.options.negative_prompt),
+                    )
+            if self.image_encoder is not None:
+                with self._loaded("image_encoder", "image_projector"):
+                    images = self.encode_image(prepared.reference)
+            tokens, negative = Tokens(texts[0], images[0]), Tokens(texts[1], images[1])
+        elif prepared.options.prompt or prepared.options.negative_prompt:
+            logger.warning("%s reads no text: the prompts are not used", self.name)
+        return Encoded(reference, tokens or Tokens(), negative)
+
+    @torch.inference_mode()
+    def denoise(
+        self,
+        prepared: Prepared,
+        encoded: Encoded,
+        generator: torch.Generator,
+        *,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Start noise and denoising loop: (1 c f h w) clean latents."""
+        options, conditions = prepared.options, prepared.conditions
+        assert options.steps is not None
+        assert options.guidance is not None
+        scheduler = make_scheduler(options.scheduler, self.scheduler)
+        set_timesteps(scheduler, options.steps, self.device)
+        latents = start_latents(encoded.reference, conditions.frames, scheduler, generator=generator)
+        controls = Controls(
+            pose=self._source(conditions, "pose"),
+            face=self._source(conditions, "face") if conditions.faces_found else None,
+            pose_scale=options.pose_scale,
+            face_scale=options.face_scale,
+        )
+
+        def on_window(done: int, total: int) -> None:
+            if progress is not None:
+                progress("denoising", done, total)
+
+        with self._loaded("unet", "pose_controlnet", "face_controlnet"):
+            return denoise(
+                Networks(self.unet, self.pose_controlnet, self.face_controlnet),
+                scheduler,
+                reference=encoded.reference,
+                latents=latents,
+                tokens=encoded.tokens,
+                negative=encoded.negative,
+                controls=controls,
+                guidance=options.guidance,
+                reference_scale=options.reference_scale,
+                plan=WindowPlan(options.window, options.overlap, options.loop),
+                generator=generator,
+                on_window=on_window,
+            )
+
+    def decode(
+        self, latents: Tensor, *, progress: Progress | None = None, timings: dict[str, float] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Pictures of (1 c f h w) latents, a few at a time: yields (h w 3) uint8."""
+        timings = {} if timings is None else timings
+        rows = rearrange(latents, "1 c f h w -> f c h w")
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        chunk = max(1, DECODE_PIXELS // (rows.shape[2] * rows.shape[3] * factor**2))
+        for begin in range(0, len(rows), chunk):
+            with (
+                timed(timings, "decode"),
+                memory_advice(self.device),
+                torch.inference_mode(),
+                self._loaded("vae"),
+            ):
+                pictures = decode_latents(self.vae, rows[begin : begin + chunk])
+            for place, picture in enumerate(pictures):
+                yield picture
+                if progress is not None:
+                    progress("decoding", begin + place + 1, len(rows))
+
+    # ----------------------------------------------------------------------------------- encoders
+
+    def encode_text(self, prompt: str) -> Tensor:
+        """CLIP's last hidden state of a prompt padded to 77 tokens, no mask (spec.md 5): (1 77 d)."""
+        ids = self.tokenizer(
+            prompt, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
+            return_tensors="pt",
+        ).input_ids  # fmt: skip
+        return self.text_encoder(ids.to(self.device))[0].float()
+
+    def encode_image(self, picture: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Image tokens of the reference, and of a mean-coloured picture for the other half (spec.md 2).
+
+        Args:
+            picture: (h w 3) uint8.
+
+        Returns:
+            Two (1 16 d) tensors: conditional, unconditional.
+        """
+        from PIL import Image
+
+        weight = next(self.image_encoder.parameters())
+        pixels = self.image_processor(images=Image.fromarray(picture), return_tensors="pt").pixel_values
+        pixels = pixels.to(weight.device, weight.dtype)
+
+        def project(values: Tensor) -> Tensor:
+            features = self.image_encoder(values, output_hidden_states=True).hidden_states[-2]
+            return self.image_projector(features).float()
+
+        return project(pixels), project(torch.zeros_like(pixels))
+
+    # ------------------------------------------------------------------------------------ helpers
+
+    def _source(self, conditions: ConditionClips, which: str) -> Callable[[Sequence[int]], Tensor]:
+        """Condition pictures by frame index, (1 f c h w) in [0, 1] on the device."""
+
+        def stretched(pictures: np.ndarray, name: str) -> Tensor:
+            low, high = conditions.extremes[name] if self.preset.stretch_conditions else (0, 255)
+            return normalise_condition(torch.from_numpy(pictures).to(self.device), low=low, high=high)
+
+        def pose(indices: Sequence[int]) -> Tensor:
+            return stretched(conditions.pose(indices), "pose").unsqueeze(0)
+
+        def face(indices: Sequence[int]) -> Tensor:
+            local = stretched(conditions.face_local(indices), "local")
+            whole = stretched(conditions.face_global(indices), "global")
+            return torch.cat([local, whole], dim=1).unsqueeze(0)
+
+        return pose if which == "pose" else face
+
+    @contextlib.contextmanager
+    def _loaded(self, *names: str) -> Iterator[None]:
+        """With --offload: the named networks on the device inside the block, in main memory outside."""
+        if not self.offload:
+            yield
+            return
+        networks = [network for name in names if (network := getattr(self, name)) is not None]
+        for network in networks:
+            network.to(self.device)
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.to("cpu")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def as_picture(image: str | Path | np.ndarray | Any) -> np.ndarray:
+    """A path, Pillow image or array as (h w 3) uint8."""
+    if isinstance(image, (str, Path)):
+        return media.read_image(image)
+    picture = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise InputError(
+            "reference picture",
+            f"an array of shape {picture.shape} and type {picture.dtype}",
+            "Give (h w 3) uint8 RGB",
+        )
+    return picture
