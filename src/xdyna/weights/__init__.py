@@ -1,0 +1,23 @@
+"""Models on disk: their parts, where they are, loading and saving them, what is known of them."""
+
+from xdyna.weights.components import COMPONENTS, Component, ModelIndex, read_index
+from xdyna.weights.folder import file_hash, folder_hash, models_dir, resolve, save_component, save_model
+from xdyna.weights.loading import load_component, load_components, load_weights
+from xdyna.weights.storage import STORAGES
+
+__all__ = [
+    "COMPONENTS",
+    "STORAGES",
+    "Component",
+    "ModelIndex",
+    "file_hash",
+    "folder_hash",
+    "load_component",
+    "load_components",
+    "load_weights",
+    "models_dir",
+    "read_index",
+    "resolve",
+    "save_component",
+    "save_model",
+]
