@@ -64,4 +64,6 @@ class MissingPackage(XdynaError):
     """
 
     def __init__(self, package: str, purpose: str, install: str) -> None:
-        super().__init__(package, f"this package is needed {purpose} and is not installed", f"Run: pip install {install}")
+        super().__init__(
+            package, f"this package is needed {purpose} and is not installed", f"Run: pip install {install}"
+        )

@@ -16,8 +16,10 @@ from einops import rearrange
 from torch import Tensor
 
 from xdyna import media, weights
-from xdyna.driving import ConditionClips, DrivingVideo, Progress, make_conditions, open_driving
+from xdyna.condition_clips import ConditionClips, Progress, make_conditions
+from xdyna.driving import DrivingVideo, canvas_size, open_driving
 from xdyna.errors import InputError, OptionError
+from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
 from xdyna.options import AnimateOptions, ModelPreset
 from xdyna.sampling import (
     Controls,
@@ -26,7 +28,9 @@ from xdyna.sampling import (
     WindowPlan,
     decode_latents,
     denoise,
+    encode_image,
     encode_reference,
+    encode_text,
     make_scheduler,
     normalise_condition,
     set_timesteps,
@@ -44,12 +48,14 @@ class Prepared:
     """A run's inputs, ready for the model.
 
     Attributes:
+        picture: (h w 3) uint8, the reference as given: image tokens see it whole.
         reference: (h w 3) uint8 at the canvas's size.
         driving: the chosen driving frames.
         conditions: pose and face clips.
         options: the run's options, every "model's own" filled in.
     """
 
+    picture: np.ndarray
     reference: np.ndarray
     driving: DrivingVideo
     conditions: ConditionClips
@@ -273,7 +279,7 @@ class XDynaPipeline:
         conditions = make_conditions(
             video, reference, options=options, canvas=canvas, reference_name=name, progress=progress
         )
-        return Prepared(reference, video, conditions, options)
+        return Prepared(picture, reference, video, conditions, options)
 
     def fill(self, options: AnimateOptions) -> AnimateOptions:
         """Every None that means "the model's own" replaced by the model's preset."""
@@ -302,17 +308,17 @@ class XDynaPipeline:
         with self._loaded("vae"):
             reference = encode_reference(self.vae, prepared.reference, generator=generator)
         if tokens is None and (self.text_encoder is not None or self.image_encoder is not None):
-            texts: tuple[Tensor | None, Tensor | None] = (None, None)
-            images: tuple[Tensor | None, Tensor | None] = (None, None)
+            texts: tuple[Tensor | None, ...] = (None, None)
+            images: tuple[Tensor | None, ...] = (None, None)
             if self.text_encoder is not None:
                 with self._loaded("text_encoder"):
-                    texts = (
-                        self.encode_text(prepared.options.prompt),
-                        self.encode_text(prepared.options.negative_prompt),
-                    )
+                    prompts = (prepared.options.prompt, prepared.options.negative_prompt)
+                    texts = tuple(encode_text(self.tokenizer, self.text_encoder, text) for text in prompts)
             if self.image_encoder is not None:
                 with self._loaded("image_encoder", "image_projector"):
-                    images = self.encode_image(prepared.reference)
+                    images = encode_image(
+                        self.image_processor, self.image_encoder, self.image_projector, prepared.picture
+                    )
             tokens, negative = Tokens(texts[0], images[0]), Tokens(texts[1], images[1])
         elif prepared.options.prompt or prepared.options.negative_prompt:
             logger.warning("%s reads no text: the prompts are not used", self.name)
@@ -381,37 +387,6 @@ class XDynaPipeline:
                 yield picture
                 if progress is not None:
                     progress("decoding", begin + place + 1, len(rows))
-
-    # ----------------------------------------------------------------------------------- encoders
-
-    def encode_text(self, prompt: str) -> Tensor:
-        """CLIP's last hidden state of a prompt padded to 77 tokens, no mask (spec.md 5): (1 77 d)."""
-        ids = self.tokenizer(
-            prompt, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
-            return_tensors="pt",
-        ).input_ids  # fmt: skip
-        return self.text_encoder(ids.to(self.device))[0].float()
-
-    def encode_image(self, picture: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Image tokens of the reference, and of a mean-coloured picture for the other half (spec.md 2).
-
-        Args:
-            picture: (h w 3) uint8.
-
-        Returns:
-            Two (1 16 d) tensors: conditional, unconditional.
-        """
-        from PIL import Image
-
-        weight = next(self.image_encoder.parameters())
-        pixels = self.image_processor(images=Image.fromarray(picture), return_tensors="pt").pixel_values
-        pixels = pixels.to(weight.device, weight.dtype)
-
-        def project(values: Tensor) -> Tensor:
-            features = self.image_encoder(values, output_hidden_states=True).hidden_states[-2]
-            return self.image_projector(features).float()
-
-        return project(pixels), project(torch.zeros_like(pixels))
 
     # ------------------------------------------------------------------------------------ helpers
 

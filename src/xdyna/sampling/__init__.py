@@ -29,6 +29,7 @@ from xdyna.sampling.latents import (
 )
 from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
+from xdyna.sampling.tokens import encode_image, encode_text
 
 __all__ = [
     "BLUR_SIGMA",
@@ -44,7 +45,9 @@ __all__ = [
     "decode_latents",
     "degrade_reference",
     "denoise",
+    "encode_image",
     "encode_reference",
+    "encode_text",
     "guide",
     "make_scheduler",
     "normalise_condition",
