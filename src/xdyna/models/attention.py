@@ -1,0 +1,197 @@
+"""Attention over tokens, the transformer block and the spatial transformer of the denoiser.
+
+Shapes: pictures are `((b f) c h w)`, frames folded into the batch; tokens are `((b f) n c)` with n = h w,
+row by row. Nothing here repeats keys, values or text over frames: queries of all frames of a clip are laid
+side by side and meet the one set of keys of their batch item.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+
+from xdyna.errors import OptionError
+
+LARGEST_GRID = 65_535
+"""Most (batch item, head) pairs in one attention call: CUDA's limit on a grid's second and third side.
+
+The official code dies above it ("invalid configuration"; spec.md 12.16), so larger batches go in pieces.
+"""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every layer of one forward pass may read.
+
+    Attributes:
+        frames: frames of a clip, the reference at index 0 included.
+        time: (b d) time embedding, before the layers' own SiLU and projection.
+        tokens: (b n d) text and image tokens, or None in a network without cross-attention.
+        reference_scale: strength of the reference's residual: one number, or (b) one for each clip.
+        temporal: False skips the motion modules (training on single pictures).
+    """
+
+    frames: int
+    time: Tensor
+    tokens: Tensor | None = None
+    reference_scale: float | Tensor = 1.0
+    temporal: bool = True
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
+    """Multi-head attention without mask or dropout, scaled by 1/sqrt(channels / heads).
+
+    Args:
+        query: (b n c) with c a multiple of `heads`.
+        key: (b m c).
+        value: (b m c).
+        heads: number of heads; channels are laid out head by head.
+
+    Returns:
+        (b n c)
+    """
+    pieces = max(1, LARGEST_GRID // heads)
+    if len(query) > pieces:
+        chunks = zip(query.split(pieces), key.split(pieces), value.split(pieces), strict=True)
+        return torch.cat([attend(q, k, v, heads=heads) for q, k, v in chunks])
+    q, k, v = (tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def check_heads(channels: int, heads: int) -> None:
+    """Raise OptionError unless `channels` can be split into `heads` equal heads."""
+    if heads < 1 or channels % heads:
+        raise OptionError(
+            "heads",
+            f"{channels} channels cannot be split into {heads} heads",
+            "attention_head_dim and motion_heads count heads: choose divisors of every level's width",
+        )
+
+
+def position_code(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
+    """Fixed two-dimensional sinusoidal code: the first half of the channels tells the row, the second the column.
+
+    One step on the map is two radians at the highest frequency, so that neighbours differ clearly.
+
+    Args:
+        height: rows.
+        width: columns.
+        channels: length of the code.
+        like: tensor whose device and dtype the result has.
+
+    Returns:
+        (height * width, channels), values in [-1, 1].
+    """
+    half = channels // 2
+
+    def line(length: int, size: int) -> Tensor:
+        number = (size + 1) // 2
+        rate = torch.exp(-math.log(10_000.0) / number * torch.arange(number, device=like.device))
+        angle = 2.0 * torch.arange(length, device=like.device)[:, None] * rate
+        return torch.cat([angle.sin(), angle.cos()], dim=-1)[:, :size].to(like.dtype)
+
+    rows = line(height, half)[:, None].expand(-1, width, -1)
+    columns = line(width, channels - half)[None].expand(height, -1, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)
+
+
+class Attention(nn.Module):
+    """The projections that all attentions of the network share, under Stable Diffusion's names.
+
+    Args:
+        channels: width of the queries and of the result.
+        heads: number of heads.
+        source_channels: width of what keys and values are made of; by default `channels`.
+    """
+
+    def __init__(self, channels: int, heads: int, *, source_channels: int | None = None) -> None:
+        super().__init__()
+        check_heads(channels, heads)
+        source_channels = source_channels or channels
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(source_channels, channels, bias=False)
+        self.to_v = nn.Linear(source_channels, channels, bias=False)
+        # index 1 is Stable Diffusion's dropout, whose rate is 0: the list keeps the name `to_out.0`
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+
+@dataclass(frozen=True)
+class AttentionOptions:
+    """How the attentions of one level are built; see `XDynaUNet` for the meaning.
+
+    Attributes:
+        heads: number of heads.
+        cross_attention_dim: width of text and image tokens; None builds no cross-attention.
+        image_tokens: how many of the last tokens are image tokens; 0 builds plain cross-attention.
+        reference: which way the reference enters, a key of `blocks.REFERENCES`.
+        position_gain: initial gain of the position code, or None for no code (official).
+        adapter_query_init: "query" or "key": what the adapter's query projection starts as a copy of.
+    """
+
+    heads: int
+    cross_attention_dim: int | None
+    image_tokens: int
+    reference: str
+    position_gain: float | None
+    adapter_query_init: str
+
+
+class TransformerBlock(nn.Module):
+    """x += attn1(LN x); x += attn2(LN x); x += GEGLU-FF(LN x) (spec.md 1).
+
+    Args:
+        channels: width of the tokens.
+        attn1: self-attention with the reference; called as `attn1(tokens, context, size=(h, w))`.
+        attn2: cross-attention, called as `attn2(tokens, context)`; None leaves it and its norm out.
+    """
+
+    def __init__(self, channels: int, *, attn1: nn.Module, attn2: nn.Module | None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = attn1
+        if attn2 is not None:
+            self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = attn2
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels, activation_fn="geglu")
+
+    def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
+        """Tokens ((b f) n c) of a map of `size` = (h, w) -> the same shape."""
+        tokens = tokens + self.attn1(self.norm1(tokens), context, size=size)
+        if self.attn2 is not None:
+            tokens = tokens + self.attn2(self.norm2(tokens), context)
+        return tokens + self.ff(self.norm3(tokens))
+
+
+class SpatialTransformer(nn.Module):
+    """Norm, 1x1 convolution, one transformer block on every frame, 1x1 convolution, + input (fixture xii).
+
+    The norm's statistics are those of single frames, unlike the resnets' (spec.md 1).
+
+    Args:
+        channels: width of the map.
+        block: its transformer block.
+        groups: groups of the norm.
+    """
+
+    def __init__(self, channels: int, *, block: TransformerBlock, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """((b f) c h w) -> the same shape."""
+        size = (x.shape[2], x.shape[3])
+        # a view where the map is channels_last, one copy where it is not
+        tokens = self.proj_in(self.norm(x)).permute(0, 2, 3, 1).contiguous().flatten(1, 2)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context, size=size)
+        return x + self.proj_out(tokens.unflatten(1, size).permute(0, 3, 1, 2))

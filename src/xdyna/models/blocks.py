@@ -1,0 +1,270 @@
+"""Resnets and the down, mid and up blocks of the denoiser, under Stable Diffusion's parameter names.
+
+Pictures are `((b f) c h w)`: convolutions work on single frames. The one thing that looks across frames
+here is the resnets' norm: its statistics span the whole clip, the reference included (spec.md 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xdyna.errors import OptionError
+from xdyna.models.attention import AttentionOptions, Context, SpatialTransformer, TransformerBlock
+from xdyna.models.dynamics_adapter import DynamicsAdapterAttention
+from xdyna.models.ip_adapter import TokenAttention
+from xdyna.models.motion import MotionModule
+
+REFERENCES: dict[str, Callable[[int, AttentionOptions], nn.Module]] = {
+    "dynamics-adapter": lambda channels, options: DynamicsAdapterAttention(
+        channels,
+        options.heads,
+        position_gain=options.position_gain,
+        query_init=options.adapter_query_init,
+    ),
+}
+"""Ways for the reference to enter self-attention: name -> builder of `attn1` for a width."""
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """How one level is built; see `XDynaUNet` for the meaning.
+
+    Attributes:
+        time_channels: width of the time embedding.
+        groups: groups of the spatial norms.
+        eps: epsilon of the resnets' norms.
+        attention: options of its attentions, or None for a level without.
+        motion_heads: heads of its motion modules, or None for a level without.
+        motion_max_length: most frames in a window.
+        motion_groups: groups of the motion modules' norms.
+    """
+
+    time_channels: int
+    groups: int
+    eps: float
+    attention: AttentionOptions | None
+    motion_heads: int | None
+    motion_max_length: int
+    motion_groups: int
+
+
+class ClipGroupNorm(nn.GroupNorm):
+    """Group norm whose statistics span all frames of a clip."""
+
+    def forward(self, x: Tensor, *, frames: int) -> Tensor:
+        """((b f) c h w) -> the same shape; f = `frames`."""
+        clip = x.unflatten(0, (-1, frames)).transpose(1, 2)
+        return super().forward(clip).transpose(1, 2).flatten(0, 1)
+
+
+class Resnet(nn.Module):
+    """Two convolutions with the time embedding between them, + input (fixture xi).
+
+    Args:
+        in_channels: width of the input.
+        out_channels: width of the output; a 1x1 convolution takes the input there where they differ.
+        time_channels: width of the time embedding.
+        groups: groups of the norms.
+        eps: epsilon of the norms.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, time_channels: int, groups: int, eps: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = ClipGroupNorm(groups, in_channels, eps=eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_channels, out_channels)
+        self.norm2 = ClipGroupNorm(groups, out_channels, eps=eps)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if in_channels != out_channels:
+            self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, time: Tensor, *, frames: int) -> Tensor:
+        """((b f) c h w) and the time embedding (b d), the same for all frames -> ((b f) out_channels h w)."""
+        h = self.conv1(F.silu(self.norm1(x, frames=frames)))
+        shift = self.time_emb_proj(F.silu(time))[:, None, :, None, None]
+        h = (h.unflatten(0, (-1, frames)) + shift).flatten(0, 1)
+        h = self.conv2(F.silu(self.norm2(h, frames=frames)))
+        return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + h
+
+
+class Downsample(nn.Module):
+    """Halve the sides by a 3x3 convolution of stride 2; odd sides are rounded up."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n c h w) -> (n c ceil(h/2) ceil(w/2))."""
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Enlarge to a given size by nearest neighbours, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """(n c h w) -> (n c *size)."""
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+class Block(nn.Module):
+    """A level's layers: each a resnet, then a spatial transformer, then a motion module, if it has these.
+
+    Args:
+        widths: (in, out) channels of each resnet.
+        options: how the level is built.
+    """
+
+    def __init__(self, widths: list[tuple[int, int]], options: BlockOptions) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.resnets = nn.ModuleList(make_resnet(width, out, options) for width, out in widths)
+        self.attentions = nn.ModuleList(
+            make_transformer(out, options.attention, groups=options.groups)
+            for _, out in (widths if options.attention is not None else [])
+        )
+        self.motion_modules = nn.ModuleList(
+            MotionModule(
+                out,
+                options.motion_heads,
+                max_length=options.motion_max_length,
+                groups=options.motion_groups,
+            )
+            for _, out in (widths if options.motion_heads is not None else [])
+            if options.motion_heads is not None
+        )
+
+    def run_layer(self, index: int, x: Tensor, context: Context) -> Tensor:
+        """Layer `index`, checkpointed where that is switched on and gradients are wanted."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(self._layer, index, x, context)
+        return self._layer(index, x, context)
+
+    def _layer(self, index: int, x: Tensor, context: Context) -> Tensor:
+        x = self.resnets[index](x, context.time, frames=context.frames)
+        if self.attentions:
+            x = self.attentions[index](x, context)
+        if self.motion_modules and context.temporal:
+            x = self.motion_modules[index](x, frames=context.frames)
+        return x
+
+
+class DownBlock(Block):
+    """Layers, then a downsampler unless it is the last level."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, layers: int, downsample: bool, options: BlockOptions
+    ) -> None:
+        super().__init__(
+            [(in_channels if i == 0 else out_channels, out_channels) for i in range(layers)], options
+        )
+        self.downsamplers = nn.ModuleList([Downsample(out_channels)] if downsample else [])
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
+        """((b f) c h w) -> what goes on down, and the skips: each layer's output and the downsampler's."""
+        skips = []
+        for index in range(len(self.resnets)):
+            x = self.run_layer(index, x, context)
+            skips.append(x)
+        for downsampler in self.downsamplers:
+            x = downsampler(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(nn.Module):
+    """Resnet, spatial transformer, resnet; no motion module."""
+
+    def __init__(self, channels: int, options: BlockOptions) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(make_resnet(channels, channels, options) for _ in range(2))
+        assert options.attention is not None
+        self.attentions = nn.ModuleList(
+            [make_transformer(channels, options.attention, groups=options.groups)]
+        )
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """((b f) c h w) -> the same shape."""
+        x = self.resnets[0](x, context.time, frames=context.frames)
+        x = self.attentions[0](x, context)
+        return self.resnets[1](x, context.time, frames=context.frames)
+
+
+class UpBlock(Block):
+    """Layers that take one skip each, then an upsampler unless it is the last level.
+
+    Args:
+        in_channels: width of what comes up from below.
+        out_channels: width of the level.
+        skip_channels: widths of the skips in the order in which the layers take them.
+        upsample: whether a level above follows.
+        options: how the level is built.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        skip_channels: list[int],
+        upsample: bool,
+        options: BlockOptions,
+    ) -> None:
+        before = [in_channels] + [out_channels] * (len(skip_channels) - 1)
+        widths = [(width + skip, out_channels) for width, skip in zip(before, skip_channels, strict=True)]
+        super().__init__(widths, options)
+        self.upsamplers = nn.ModuleList([Upsample(out_channels)] if upsample else [])
+
+    def forward(self, x: Tensor, skips: list[Tensor], context: Context) -> Tensor:
+        """((b f) c h w) -> at the size of the next level's skips, which need not be twice as large.
+
+        `skips` is a stack from which the level's own are taken.
+        """
+        for index in range(len(self.resnets)):
+            x = self.run_layer(index, torch.cat([x, skips.pop()], dim=1), context)
+        for upsampler in self.upsamplers:
+            x = upsampler(x, size=(skips[-1].shape[2], skips[-1].shape[3]))
+        return x
+
+
+def make_resnet(in_channels: int, out_channels: int, options: BlockOptions) -> Resnet:
+    """A resnet of a level."""
+    return Resnet(
+        in_channels,
+        out_channels,
+        time_channels=options.time_channels,
+        groups=options.groups,
+        eps=options.eps,
+    )
+
+
+def make_transformer(channels: int, options: AttentionOptions, *, groups: int) -> SpatialTransformer:
+    """A spatial transformer with the self-attention that `options.reference` names.
+
+    Raises:
+        OptionError: no such reference, or heads that do not divide `channels`.
+    """
+    if options.reference not in REFERENCES:
+        raise OptionError("reference", f"got {options.reference!r}, allowed are {', '.join(REFERENCES)}")
+    attn1 = REFERENCES[options.reference](channels, options)
+    attn2 = None
+    if options.cross_attention_dim is not None:
+        attn2 = TokenAttention(
+            channels,
+            options.heads,
+            source_channels=options.cross_attention_dim,
+            image_tokens=options.image_tokens,
+        )
+    block = TransformerBlock(channels, attn1=attn1, attn2=attn2)
+    return SpatialTransformer(channels, block=block, groups=groups)

@@ -1,0 +1,125 @@
+"""Motion modules: attention over time at every place of the map (AnimateDiff; spec.md 1.3).
+
+The reference, frame 0, takes no part: it passes through unchanged, and the others do not see it here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+
+from xdyna.models.attention import Attention, attend
+
+
+class TimeCode(nn.Module):
+    """Sinusoidal code of a frame's place inside its window, sine at even and cosine at odd channels.
+
+    Args:
+        channels: length of the code.
+        max_length: most frames in a window. The code is a buffer that checkpoints hold.
+    """
+
+    pe: Tensor
+
+    def __init__(self, channels: int, max_length: int) -> None:
+        super().__init__()
+        place = torch.arange(max_length, dtype=torch.float32)[:, None]
+        rate = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10_000.0) / channels))
+        code = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], dim=-1).flatten(1)
+        self.register_buffer("pe", code[None, :, :channels].contiguous())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n f c) -> tokens plus code, (n f c)."""
+        return tokens + self.pe[:, : tokens.shape[1]].to(tokens.dtype)
+
+
+class TimeAttention(Attention):
+    """Self-attention over time; the code of time enters queries, keys and values.
+
+    Args:
+        channels: width of the tokens.
+        heads: number of heads.
+        max_length: most frames in a window.
+    """
+
+    def __init__(self, channels: int, heads: int, *, max_length: int) -> None:
+        super().__init__(channels, heads)
+        self.pos_encoder = TimeCode(channels, max_length)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n f c), normalised -> (n f c)."""
+        tokens = self.pos_encoder(tokens)
+        mixed = attend(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), heads=self.heads)
+        return self.to_out[0](mixed)
+
+
+class TimeBlock(nn.Module):
+    """Two attentions over time and a feed-forward, each with its norm before and its input added after."""
+
+    def __init__(self, channels: int, heads: int, *, max_length: int) -> None:
+        super().__init__()
+        self.attention_blocks = nn.ModuleList(
+            TimeAttention(channels, heads, max_length=max_length) for _ in range(2)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
+        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.ff_norm = nn.LayerNorm(channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n f c) -> (n f c), n places of f frames."""
+        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
+            tokens = tokens + attention(norm(tokens))
+        return tokens + self.ff(self.ff_norm(tokens))
+
+
+class TemporalTransformer(nn.Module):
+    """Norm over single frames, projection, one `TimeBlock`, projection that starts at zero."""
+
+    def __init__(self, channels: int, heads: int, *, max_length: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([TimeBlock(channels, heads, max_length=max_length)])
+        self.proj_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, *, frames: int) -> Tensor:
+        """((b f) c h w) with f = `frames` -> what is to be added to all frames but the first, (b f-1 c h w)."""
+        height, width = x.shape[2:]
+        # norming the reference as well and leaving it out after costs less than a copy of the others
+        moving = self.norm(x).unflatten(0, (-1, frames))[:, 1:]
+        batch = moving.shape[0]
+        tokens = self.proj_in(moving.permute(0, 3, 4, 1, 2).flatten(0, 2))
+        for block in self.transformer_blocks:
+            tokens = block(tokens)
+        return self.proj_out(tokens).unflatten(0, (batch, height, width)).permute(0, 3, 4, 1, 2)
+
+
+class MotionModule(nn.Module):
+    """A temporal transformer that frame 0 bypasses (fixture ii).
+
+    Args:
+        channels: width of the map.
+        heads: number of heads.
+        max_length: most frames in a window, the reference not counted (24 in the published weights).
+        groups: groups of its norm (32 in the published weights, whatever the other norms have).
+
+    Raises:
+        OptionError: heads do not divide channels.
+    """
+
+    def __init__(self, channels: int, heads: int, *, max_length: int = 24, groups: int = 32) -> None:
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(channels, heads, max_length=max_length, groups=groups)
+
+    def forward(self, x: Tensor, *, frames: int) -> Tensor:
+        """((b f) c h w) -> the same shape; f = `frames`, the reference at index 0 included."""
+        if frames == 1:
+            return x
+        output = x.clone()  # keeps the memory format, which torch.cat would not
+        output.unflatten(0, (-1, frames))[:, 1:].add_(self.temporal_transformer(x, frames=frames))
+        return output
