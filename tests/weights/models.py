@@ -38,7 +38,14 @@ def tiny_unet() -> Any:
     from xdyna.models import XDynaUNet
 
     torch.manual_seed(2)
-    return XDynaUNet(block_out_channels=(8, 8, 16, 16), norm_num_groups=4, cross_attention_dim=12)
+    return XDynaUNet(
+        block_out_channels=(8, 8, 16, 16),
+        norm_num_groups=4,
+        motion_norm_groups=4,
+        attention_head_dim=2,
+        motion_heads=2,
+        cross_attention_dim=12,
+    )
 
 
 def tiny_scheduler() -> DDIMScheduler:

@@ -1,6 +1,6 @@
 """Models on disk: their parts, where they are, loading and saving them, what is known of them."""
 
-from xdyna.weights.components import COMPONENTS, Component, ModelIndex, read_index
+from xdyna.weights.components import COMPONENTS, Component, ModelIndex, read_index, read_preset
 from xdyna.weights.folder import file_hash, folder_hash, models_dir, resolve, save_component, save_model
 from xdyna.weights.loading import load_component, load_components, load_weights
 from xdyna.weights.storage import STORAGES
@@ -17,6 +17,7 @@ __all__ = [
     "load_weights",
     "models_dir",
     "read_index",
+    "read_preset",
     "resolve",
     "save_component",
     "save_model",

@@ -2,7 +2,7 @@
 
 A model is a folder::
 
-    model_index.json            which parts there are, and the defaults the model was made for
+    model_index.json            which parts there are, and the settings the model was made for
     unet/, vae/, ...            config.json and diffusion_pytorch_model.safetensors (or model.safetensors)
     scheduler/                  scheduler_config.json
     tokenizer/, image_processor/
@@ -13,15 +13,16 @@ says, it can make this code import and build nothing but these. Weights are read
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xdyna.errors import MissingPackage, WeightsError
+from xdyna.options import ModelPreset
 
 INDEX_NAME = "model_index.json"
 PIPELINE_CLASS = "XDynaPipeline"
@@ -76,14 +77,14 @@ class ModelIndex:
         folder: the model's folder.
         parts: the names of the components that the model has.
         scheduler: class name of the scheduler.
-        defaults: settings that the model was made for (such as `size`, `steps`), for the pipeline to read.
+        preset: the settings that the model was made for.
         version: the xdyna version that wrote it; "" if unknown.
     """
 
     folder: Path
     parts: tuple[str, ...]
     scheduler: str
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    preset: ModelPreset = field(default_factory=ModelPreset)
     version: str = ""
 
 
@@ -133,10 +134,22 @@ def read_index(folder: str | Path) -> ModelIndex:
         if component.kind == "scheduler":
             scheduler = entry[1]
             scheduler_class(scheduler, path)
-    defaults = entries.get("_defaults") or {}
-    if not isinstance(defaults, dict):
-        raise WeightsError(path, f"_defaults must be an object, got {defaults!r}")
-    return ModelIndex(folder, tuple(parts), scheduler, defaults, str(entries.get("_xdyna_version", "")))
+    preset = entries.get("_preset") or {}
+    known = {item.name for item in dataclasses.fields(ModelPreset)}
+    if not isinstance(preset, dict) or not set(preset) <= known:
+        raise WeightsError(
+            path,
+            f"_preset must be an object of {', '.join(sorted(known))}, got {preset!r}",
+            "Mend or remove it",
+        )
+    return ModelIndex(
+        folder, tuple(parts), scheduler, ModelPreset(**preset), str(entries.get("_xdyna_version", ""))
+    )
+
+
+def read_preset(folder: str | Path) -> ModelPreset:
+    """The settings that a model was made for; errors as those of `read_index`."""
+    return read_index(folder).preset
 
 
 def component_class(component: Component) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from xdyna.errors import OptionError, OutputError, WeightsError
+from xdyna.options import ModelPreset
 from xdyna.weights.components import COMPONENTS, INDEX_NAME, PIPELINE_CLASS, read_index
 from xdyna.weights.storage import pack, write_safetensors
 
@@ -139,7 +141,7 @@ def save_model(
     *,
     storage: str | Mapping[str, str] = "fp16",
     card: str | None = None,
-    defaults: Mapping[str, Any] | None = None,
+    preset: ModelPreset | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a whole model; nothing stands under the final name until all of it is there.
@@ -149,7 +151,7 @@ def save_model(
         components: values by the names of `COMPONENTS`; None or absent for parts that the model lacks.
         storage: how networks are stored, or a storage for each component's name (others: fp16).
         card: text of README.md, the model card.
-        defaults: settings that the model was made for, kept in model_index.json (`ModelIndex.defaults`).
+        preset: the settings that the model was made for, kept in model_index.json.
         overwrite: replace a folder that is there already.
 
     Raises:
@@ -160,20 +162,20 @@ def save_model(
     storages = dict.fromkeys(given, storage) if isinstance(storage, str) else dict(storage)
     parts = {name: type(value).__name__ for name, value in given.items()}
     with new_folder(Path(folder), overwrite=overwrite) as temporary:
-        write_index(temporary, parts, defaults=defaults)
+        write_index(temporary, parts, preset=preset)
         for name, value in given.items():
             save_component(value, temporary / name, storage=storages.get(name, "fp16"))
         if card is not None:
             write_text(temporary / "README.md", card)
 
 
-def write_index(folder: Path, parts: Mapping[str, str], *, defaults: Mapping[str, Any] | None = None) -> None:
+def write_index(folder: Path, parts: Mapping[str, str], *, preset: ModelPreset | None = None) -> None:
     """Write model_index.json.
 
     Args:
         folder: the model's folder.
         parts: class names by component; only the scheduler's matters, the others have one class each.
-        defaults: settings that the model was made for.
+        preset: the settings that the model was made for; None for the official model's.
 
     Raises:
         OptionError: an unknown component, a wrong class, or a required component missing.
@@ -187,8 +189,7 @@ def write_index(folder: Path, parts: Mapping[str, str], *, defaults: Mapping[str
     if missing:
         raise OptionError("components", f"a model cannot do without {', '.join(missing)}")
     index: dict[str, Any] = {"_class_name": PIPELINE_CLASS, "_xdyna_version": package_version()}
-    if defaults:
-        index["_defaults"] = dict(defaults)
+    index["_preset"] = dataclasses.asdict(preset or ModelPreset())
     for name, component in COMPONENTS.items():
         if name not in parts:
             index[name] = None
