@@ -1,0 +1,7 @@
+"""`python -m xdyna` is the `xdyna` command."""
+
+import sys
+
+from xdyna.cli import main
+
+sys.exit(main())

@@ -1,0 +1,304 @@
+"""The `xdyna` command. Nothing heavy is imported before a verb needs it, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xdyna import __version__
+from xdyna.errors import OptionError, XdynaError
+from xdyna.options import AnimateOptions, flag_of, from_mapping, value_type
+
+CONDITION_FIELDS = (
+    "frames", "start", "stride", "fps", "size", "align", "detector", "keypoints", "reference_keypoints", "dwpose",
+    "person", "min_score", "smooth", "face_mode", "overwrite",
+)  # fmt: skip
+"""The options of `xdyna animate` that `xdyna conditions` has too."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 done, 2 a user's mistake, 130 interrupted."""
+    parser = build_parser()
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if chosen.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
+    try:
+        chosen.run(chosen)
+        return 0
+    except XdynaError as error:
+        print(f"xdyna: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("xdyna: interrupted; nothing was left under the final name", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away (`xdyna models | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's parser: one sub-parser a verb."""
+    parser = argparse.ArgumentParser(
+        prog="xdyna",
+        description="Animate a picture of a person with a driving video, in a living scene.",
+        epilog="Start with `xdyna demo`, then `xdyna animate photo.jpg dance.mp4`. "
+        "Each verb has its own --help. Without --model, the small model in the package is used.",
+    )
+    parser.add_argument("--version", action="version", version=f"xdyna {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _add_animate(verbs)
+    _add_conditions(verbs)
+    _add_convert(verbs)
+    _add_models(verbs)
+    _add_train(verbs)
+    _add_demo(verbs)
+    return parser
+
+
+# ------------------------------------------------------------------------------------------------ verbs
+
+
+def run_animate(chosen: argparse.Namespace) -> None:
+    """`xdyna animate`."""
+    from xdyna.animate import animate_file, default_output, repeat_settings
+
+    given = _given(chosen, AnimateOptions)
+    if chosen.repeat is not None:
+        if chosen.image or chosen.video:
+            raise OptionError("--from", "takes the inputs from the file, so none may be given beside it")
+        image, video, options = repeat_settings(chosen.repeat)
+        options = dataclasses.replace(options, **given)
+    elif chosen.image is None or chosen.video is None:
+        raise OptionError(
+            "xdyna animate", "needs a picture and a driving video", "xdyna animate photo.jpg dance.mp4"
+        )
+    else:
+        image, video = chosen.image, chosen.video
+        options = from_mapping(AnimateOptions, given, source="command line")
+    output = Path(chosen.output) if chosen.output else default_output(image, video)
+    with _Bars(chosen.quiet) as bars:
+        result = animate_file(image, video, output, options=options, progress=bars)
+    _say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
+
+
+def run_conditions(chosen: argparse.Namespace) -> None:
+    """`xdyna conditions`."""
+    from xdyna.condition_files import write_conditions
+
+    options = from_mapping(AnimateOptions, _given(chosen, AnimateOptions), source="command line")
+    with _Bars(chosen.quiet) as bars:
+        paths = write_conditions(
+            chosen.video, chosen.output, reference=chosen.reference, options=options, progress=bars
+        )
+    _say(*paths)
+
+
+def run_convert(chosen: argparse.Namespace) -> None:
+    """`xdyna convert`."""
+    from xdyna.convert import convert_command
+
+    with _Bars(chosen.quiet) as bars:
+        report = convert_command(
+            chosen.source,
+            chosen.output,
+            dtype=chosen.dtype,
+            check=chosen.check,
+            overwrite=chosen.overwrite,
+            progress=bars,
+        )
+    _say(report)
+
+
+def run_models(chosen: argparse.Namespace) -> None:
+    """`xdyna models`."""
+    from xdyna.weights import models_table
+
+    _say(models_table(chosen.folder))
+
+
+def run_train(chosen: argparse.Namespace) -> None:
+    """`xdyna train`."""
+    from xdyna.training import run
+
+    run(chosen.config, chosen.output, overrides=chosen.set, max_minutes=chosen.max_minutes)
+
+
+def run_demo(chosen: argparse.Namespace) -> None:
+    """`xdyna demo`."""
+    from xdyna.demo import run_demo as demo
+
+    with _Bars(chosen.quiet) as bars:
+        result = demo(Path(chosen.output), progress=bars)
+    _say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
+
+
+# ---------------------------------------------------------------------------------------------- parsers
+
+
+def _verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], None], **texts: str
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_animate(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "animate", run_animate,
+        help="a picture and a driving video become a video",
+        description="Make a video in which the person of IMAGE moves as the person in VIDEO does.\n\n"
+        "Beside OUT.mp4 stands OUT.json with every setting; `xdyna animate --from OUT.json -o AGAIN.mp4`\n"
+        "repeats the run. The result is marked as AI-generated in its metadata.",
+        epilog="examples:\n"
+        "  xdyna animate photo.jpg dance.mp4 -o result.mp4\n"
+        "  xdyna animate photo.jpg dance.mp4 --frames 32 --stride 2 --compare\n"
+        "  xdyna animate photo.jpg dance.mp4 --model ./x-dyna --steps 25 --offload",
+    )  # fmt: skip
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="picture of a person")
+    parser.add_argument(
+        "video", nargs="?", metavar="VIDEO", help="driving video of another (or the same) person"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="result, .mp4 or .gif (default: IMAGE_VIDEO.mp4)"
+    )
+    parser.add_argument(
+        "--from", dest="repeat", metavar="JSON", help="repeat the run that this file describes"
+    )
+    _add_options(parser, AnimateOptions)
+
+
+def _add_conditions(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "conditions", run_conditions,
+        help="the pose and face clips that a driving video turns into",
+        description="Write pose.mp4, face.mp4, keypoints.npz and preview.png: what the networks get to see of\n"
+        "VIDEO, aligned to the person in --reference where one is given.",
+    )  # fmt: skip
+    parser.add_argument("video", metavar="VIDEO", help="driving video")
+    parser.add_argument("--reference", metavar="IMAGE", help="picture of the person to align to")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for the results")
+    _add_options(parser, AnimateOptions, only=CONDITION_FIELDS)
+
+
+def _add_convert(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "convert", run_convert,
+        help="published weights to our layout",
+        description="Turn the official repository's pretrained_weights/ folder into a model folder of safetensors.\n"
+        "Every key is accounted for; anything missing, extra or of a wrong shape is an error.",
+    )  # fmt: skip
+    parser.add_argument("format", choices=["official"], help="whose checkpoints SRC holds")
+    parser.add_argument("source", metavar="SRC", help="the pretrained_weights folder")
+    parser.add_argument("-o", "--output", metavar="DIR", help="the model folder to write")
+    parser.add_argument("--check", action="store_true", help="only report, write nothing")
+    parser.add_argument(
+        "--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="number format"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
+
+
+def _add_models(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "models", run_models, help="known models: where they come from, licence, what is here"
+    )
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="where to look for parts on disk")
+
+
+def _add_train(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "train", run_train,
+        help="train a model by a config file",
+        description="Train by a TOML config (configs/train/). Stopped runs go on where they were: same command.",
+    )  # fmt: skip
+    parser.add_argument("config", metavar="CONFIG.toml")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the run")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override one setting")
+    parser.add_argument("--max-minutes", type=float, metavar="M", help="stop cleanly after M minutes")
+
+
+def _add_demo(verbs: Any) -> None:
+    parser = _verb(verbs, "demo", run_demo, help="animate the demo picture that ships with the package")
+    parser.add_argument("-o", "--output", metavar="DIR", default="outputs", help="folder (default: outputs)")
+
+
+def _add_options(
+    parser: argparse.ArgumentParser, options: type, *, only: Sequence[str] | None = None
+) -> None:
+    """One flag for every field, in groups, with the dataclass's own help text and default."""
+    groups: dict[str, Any] = {}
+    for entry in dataclasses.fields(options):
+        if only is not None and entry.name not in only:
+            continue
+        rules, kind = entry.metadata, value_type(options, entry.name)
+        group = groups.setdefault(rules["group"], None) or parser.add_argument_group(rules["group"])
+        groups[rules["group"]] = group
+        settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": rules["help"].replace("%", "%%")}
+        if kind is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        else:
+            settings |= {"type": kind, "choices": rules["choices"]}
+            if rules["choices"] is None:
+                settings["metavar"] = rules["metavar"] or {int: "N", float: "X"}.get(kind, "TEXT")
+            if entry.default not in (None, ""):
+                settings["help"] += f" (default: {entry.default})"
+        group.add_argument(flag_of(entry.name), dest=entry.name, **settings)
+
+
+def _given(chosen: argparse.Namespace, options: type) -> dict[str, Any]:
+    """The options that the command line names."""
+    names = {entry.name for entry in dataclasses.fields(options)}
+    return {name: value for name, value in vars(chosen).items() if name in names}
+
+
+# ----------------------------------------------------------------------------------------------- output
+
+
+class _Bars:
+    """A progress bar with time left for each long part, on standard error."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._bar, self._part = quiet, None, ""
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __call__(self, part: str, done: int, total: int | None) -> None:
+        if self._quiet:
+            return
+        if part != self._part:
+            from tqdm import tqdm
+
+            self._close()
+            self._part = part
+            self._bar = tqdm(desc=part, total=total, leave=True, dynamic_ncols=True, mininterval=0.2)
+        bar: Any = self._bar
+        bar.total = total
+        bar.update(done - bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+
+def _say(*lines: object) -> None:
+    for line in lines:
+        print(line)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
