@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xdyna.errors import OptionError
 from xdyna.models.attention import AttentionOptions, Context, SpatialTransformer, TransformerBlock
@@ -56,9 +57,9 @@ class BlockOptions:
 class ClipGroupNorm(nn.GroupNorm):
     """Group norm whose statistics span all frames of a clip."""
 
-    def forward(self, x: Tensor, *, frames: int) -> Tensor:
+    def forward(self, input: Tensor, *, frames: int = 1) -> Tensor:
         """((b f) c h w) -> the same shape; f = `frames`."""
-        clip = x.unflatten(0, (-1, frames)).transpose(1, 2)
+        clip = input.unflatten(0, (-1, frames)).transpose(1, 2)
         return super().forward(clip).transpose(1, 2).flatten(0, 1)
 
 
@@ -128,22 +129,23 @@ class Block(nn.Module):
 
     def __init__(self, widths: list[tuple[int, int]], options: BlockOptions) -> None:
         super().__init__()
+        # diffusers' enable_gradient_checkpointing() sets both
         self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Callable[..., Tensor] = checkpoint
         self.resnets = nn.ModuleList(make_resnet(width, out, options) for width, out in widths)
-        self.attentions = nn.ModuleList(
-            make_transformer(out, options.attention, groups=options.groups)
-            for _, out in (widths if options.attention is not None else [])
-        )
-        self.motion_modules = nn.ModuleList(
-            MotionModule(
-                out,
-                options.motion_heads,
-                max_length=options.motion_max_length,
-                groups=options.motion_groups,
-            )
-            for _, out in (widths if options.motion_heads is not None else [])
-            if options.motion_heads is not None
-        )
+        self.attentions, self.motion_modules = nn.ModuleList(), nn.ModuleList()
+        for _, width in widths:
+            if options.attention is not None:
+                transformer = make_transformer(width, options.attention, groups=options.groups)
+                self.attentions.append(transformer)
+            if options.motion_heads is not None:
+                module = MotionModule(
+                    width,
+                    options.motion_heads,
+                    max_length=options.motion_max_length,
+                    groups=options.motion_groups,
+                )
+                self.motion_modules.append(module)
 
     def run_layer(self, index: int, x: Tensor, context: Context) -> Tensor:
         """Layer `index`, checkpointed where that is switched on and gradients are wanted."""

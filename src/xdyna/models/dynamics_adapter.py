@@ -37,6 +37,8 @@ class DynamicsAdapterAttention(Attention):
         OptionError: heads do not divide channels, or `query_init` is not known.
     """
 
+    position_gain: nn.Parameter | None
+
     def __init__(
         self, channels: int, heads: int, *, position_gain: float | None = None, query_init: str = "query"
     ) -> None:

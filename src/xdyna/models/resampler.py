@@ -86,7 +86,8 @@ class Resampler(ModelMixin, ConfigMixin):
         """
         features = self.proj_in(features)
         queries = self.latents.to(features.dtype).expand(len(features), -1, -1)
-        for attention, feed_forward in self.layers:
+        for layer in self.layers:
+            attention, feed_forward = layer.children()
             queries = queries + attention(features, queries)
             queries = queries + feed_forward(queries)
         return self.norm_out(self.proj_out(queries))

@@ -124,17 +124,18 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             )
             self.down_blocks.append(block)
             skips += [widths[level]] * (layers_per_block if last else layers_per_block + 1)
+        self._skips = len(skips)
         self.mid_block = MidBlock(widths[-1], options(levels - 1, True))
         self.up_blocks = nn.ModuleList()
         for level, kind in zip(reversed(range(levels)), up_block_types, strict=True):
-            block = UpBlock(
+            up_block = UpBlock(
                 widths[min(level + 1, levels - 1)],
                 widths[level],
                 skip_channels=[skips.pop() for _ in range(layers_per_block + 1)],
                 upsample=level > 0,
                 options=options(level, UP_TYPES[kind]),
             )
-            self.up_blocks.append(block)
+            self.up_blocks.append(up_block)
         self.conv_norm_out = ClipGroupNorm(norm_num_groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
@@ -203,11 +204,10 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 f"{frames - 1} frames at once, the motion modules know {longest} at most",
                 "Use shorter windows",
             )
-        skips = 1 + sum(len(block.resnets) + len(block.downsamplers) for block in self.down_blocks)
-        if down_residuals is not None and len(down_residuals) != skips:
+        if down_residuals is not None and len(down_residuals) != self._skips:
             raise WeightsError(
                 "ControlNet",
-                f"it gives {len(down_residuals)} residuals, the denoiser has {skips} skips",
+                f"it gives {len(down_residuals)} residuals, the denoiser has {self._skips} skips",
                 "The two do not belong together: take both from the same model",
             )
 
