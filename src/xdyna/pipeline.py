@@ -20,7 +20,7 @@ from xdyna.condition_clips import ConditionClips, Progress, make_conditions
 from xdyna.driving import DrivingVideo, canvas_size, open_driving
 from xdyna.errors import InputError, OptionError
 from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
-from xdyna.options import AnimateOptions, ModelPreset, from_mapping
+from xdyna.options import AnimateOptions, ModelPreset
 from xdyna.sampling import (
     Controls,
     Networks,
@@ -186,9 +186,7 @@ class XDynaPipeline:
         components = weights.load_components(
             folder, dtype=number_format, device=torch.device("cpu") if offload else target
         )
-        preset = from_mapping(
-            ModelPreset, weights.read_index(folder).defaults, source=f"{folder}/model_index.json"
-        )
+        preset = weights.read_preset(folder)
         pipeline = cls(**components, preset=preset, name=str(name), hash=weights.folder_hash(folder))
         pipeline.device, pipeline.offload = target, offload
         if target.type == "cpu":
