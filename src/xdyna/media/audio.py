@@ -91,8 +91,8 @@ def has_sound(path: str | Path) -> bool:
 def _samples(path: Path, start: float) -> Iterator[tuple[int, int, np.ndarray]]:
     """(rate, channels, (channels n) float32) from second `start` of the picture on.
 
-    The first item is empty, for its rate and channels. Sound that begins after `start` is preceded by silence;
-    damaged sound ends the track, with a warning.
+    The first item is empty, for its rate and channels. Sound that begins after `start` is preceded by
+    silence; damaged sound ends the track, with a warning.
     """
     import av
 

@@ -34,9 +34,9 @@ _TO_PICTURE = "Give a PNG, JPEG or WebP picture"
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as people see it.
 
-    The EXIF rotation is applied; transparent parts lie over white; palettes, gray and CMYK become RGB; 16 bits
-    a channel keep their upper 8; of an animation the first frame is taken, with a warning in the log. Colour
-    profiles are not applied (nor does the official code).
+    The EXIF rotation is applied; transparent parts lie over white; palettes, gray and CMYK become RGB; of 16
+    bits a channel the upper 8 are kept; of an animation the first frame is taken, with a warning in the log.
+    Colour profiles are not applied (nor does the official code).
 
     Args:
         path: PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000, PPM, TGA or ICO.

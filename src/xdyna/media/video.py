@@ -92,7 +92,8 @@ def probe(path: str | Path) -> VideoInfo:
             raise _no_frames(path)
         height, width = _upright_size(first, stream.sample_aspect_ratio)
         if height * width > MAX_PIXELS:
-            problem = f"its frames are too large ({width} x {height}, at most {MAX_PIXELS // 1_000_000} million pixels)"
+            most = f"at most {MAX_PIXELS // 1_000_000} million pixels"
+            problem = f"has frames that are too large ({width} x {height}, {most})"
             raise InputError(path, problem, "Make the video smaller first")
         fps, trusted = _rate(path, stream)
         frames = stream.frames or None
@@ -111,8 +112,9 @@ def stream_frames(
 ) -> Iterator[np.ndarray]:
     """The frames of a video, one by one, in the order shown; memory does not grow with the video's length.
 
-    Frames are taken by their number whatever their time stamps say, so videos of variable rate keep every frame.
-    Rotation marks and non-square pixels are applied. Damaged frames are left out, with a warning at the end.
+    Frames are taken by their number whatever their time stamps say, so videos of variable rate keep every
+    frame. Rotation marks and non-square pixels are applied. Damaged frames are left out, with a warning at
+    the end.
 
     Args:
         path: a video, or an animated GIF.
@@ -148,6 +150,9 @@ def _frames(info: VideoInfo, start: int, stride: int, limit: int | None) -> Iter
     if seen <= start:
         problem = f"has {seen} frames, so there is none from number {start} on (the first is number 0)"
         raise InputError(info.path, problem, f"Choose a start below {seen}")
+    promised = min(info.frames or 0, stop or info.frames or 0)
+    if seen < promised:
+        damage.append(f"its index promises {promised}")
     if damage:
         log.warning("%s: is damaged or cut short (%s); %d frames could be read.", info.path, damage[0], seen)
 
@@ -313,7 +318,11 @@ def _upright_size(frame: Any, aspect: Fraction | None) -> tuple[int, int]:
 
 def _to_picture(frame: Any, info: VideoInfo) -> np.ndarray:
     """(h w 3) uint8 of a decoded frame, upright, in the size of the first frame."""
+    from av.video.reformatter import Interpolation
+
     quarters = round(frame.rotation / 90) % 4  # counter-clockwise, as numpy's
     height, width = (info.width, info.height) if quarters % 2 else (info.height, info.width)
-    picture = frame.to_ndarray(format="rgb24", height=height, width=width)
+    # Without these flags swscale rounds down and repeats chroma columns: half a level darker on average.
+    flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+    picture = frame.to_ndarray(format="rgb24", height=height, width=width, interpolation=flags)
     return np.ascontiguousarray(np.rot90(picture, quarters)) if quarters else picture
