@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.media.moving import moving_clip, psnr, tone, write_sound_video
 from xdyna.errors import InputError, OptionError
-from xdyna.media import Clip, ClipWriter, count_frames, probe, read_clip, stream_frames, write_clip
+from xdyna.media import Clip, count_frames, probe, read_clip, stream_frames, write_clip
 from xdyna.media import video as video_module
 
 SHARED = Path(os.environ.get("XDYNA_SHARED", Path(__file__).parents[3] / "shared"))
