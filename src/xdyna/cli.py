@@ -268,7 +268,8 @@ class _Bars:
     """A progress bar with time left for each long part, on standard error."""
 
     def __init__(self, quiet: bool) -> None:
-        self._quiet, self._bar, self._part = quiet, None, ""
+        self._quiet, self._part = quiet, ""
+        self._bar: Any = None
 
     def __enter__(self) -> _Bars:
         return self
@@ -285,9 +286,8 @@ class _Bars:
             self._close()
             self._part = part
             self._bar = tqdm(desc=part, total=total, leave=True, dynamic_ncols=True, mininterval=0.2)
-        bar: Any = self._bar
-        bar.total = total
-        bar.update(done - bar.n)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
 
     def _close(self) -> None:
         if self._bar is not None:

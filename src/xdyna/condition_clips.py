@@ -192,7 +192,7 @@ def make_conditions(
 
     clips = ConditionClips(size=canvas, fps=driving.fps, keypoints=aligned.keypoints if aligned else None)
     try:
-        tracker = FaceTracker(mode=options.face_mode)
+        tracker = FaceTracker(mode="official" if options.face_mode == "official" else "tracked")
         poses = _pose_pictures(pose_video, driving, canvas) if pose_video is not None else None
         for index, frame in enumerate(counted("preparing pose and face")):
             if aligned is None:

@@ -61,8 +61,9 @@ def write_conditions(
         if clips.keypoints is not None:
             clips.keypoints.save(npz_path)
             written.append(npz_path)
-        chosen = np.linspace(0, clips.frames - 1, min(PREVIEW_FRAMES, clips.frames)).round().astype(int)
-        drivers = [frame for index, frame in enumerate(driving) if index in set(chosen.tolist())]
+        spread = np.linspace(0, clips.frames - 1, min(PREVIEW_FRAMES, clips.frames))
+        chosen: list[int] = spread.round().astype(int).tolist()
+        drivers = [frame for index, frame in enumerate(driving) if index in chosen]
         rows = [
             drivers,
             list(clips.pose(chosen)),

@@ -92,7 +92,8 @@ def open_driving(video: str | Path | np.ndarray | Clip, options: AnimateOptions)
         video = Clip(frames=video, fps=Fraction(8))
     if isinstance(video, Clip):
         source: Path | Clip = video
-        name, total, sound = "driving clip", len(video.frames), False
+        name, sound = "driving clip", False
+        total: int | None = len(video.frames)
         rate, size = Fraction(video.fps), (video.frames.shape[1], video.frames.shape[2])
     else:
         source = Path(video)

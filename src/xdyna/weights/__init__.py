@@ -2,6 +2,7 @@
 
 from xdyna.weights.components import COMPONENTS, Component, ModelIndex, read_index, read_preset
 from xdyna.weights.folder import file_hash, folder_hash, models_dir, resolve, save_component, save_model
+from xdyna.weights.known import ModelInfo, PartInfo, describe_models
 from xdyna.weights.loading import load_component, load_components, load_weights
 from xdyna.weights.storage import STORAGES
 
@@ -10,6 +11,9 @@ __all__ = [
     "STORAGES",
     "Component",
     "ModelIndex",
+    "ModelInfo",
+    "PartInfo",
+    "describe_models",
     "file_hash",
     "folder_hash",
     "load_component",

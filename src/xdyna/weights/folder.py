@@ -38,6 +38,11 @@ def models_dir() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "xdyna"
 
 
+def embedded_dir() -> Path:
+    """The folder in this package where the embedded model lies, if it ships."""
+    return Path(str(files("xdyna"))) / "assets" / EMBEDDED
+
+
 def resolve(name: str | Path) -> Path:
     """Find a model's folder.
 
@@ -53,7 +58,7 @@ def resolve(name: str | Path) -> Path:
     """
     text = str(name)
     if text == EMBEDDED:
-        folder = Path(str(files("xdyna"))) / "assets" / EMBEDDED
+        folder = embedded_dir()
         if not (folder / INDEX_NAME).is_file():
             raise WeightsError(
                 EMBEDDED,
@@ -115,24 +120,45 @@ def save_component(module: Any, folder: str | Path, *, storage: str = "fp16") ->
     if not isinstance(module, torch.nn.Module):
         (module.save_config if hasattr(module, "save_config") else module.save_pretrained)(str(folder))
         return
-    from_transformers = type(module).__module__.partition(".")[0] == "transformers"
-    settings: Any = module.config
-    state = module.state_dict()
-    if from_transformers:
-        config = {key: value for key, value in settings.to_dict().items() if not key.startswith("_")}
-        if type(module).__name__ == "CLIPTextModel":
-            # transformers 5 dropped this prefix from the class; files keep it (see module_name).
-            prefix = "text_model."
-            state = {
-                name if name.startswith(prefix) else prefix + name: value for name, value in state.items()
-            }
-    else:
-        config = {key: value for key, value in dict(settings).items() if not key.startswith("_")}
-        config = {"_class_name": type(module).__name__, **config}
+    write_config(folder, network_config(module))
+    tensors, metadata = pack(stored_state(module), storage)
+    write_safetensors(folder / weight_name(module), tensors, metadata=metadata)
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write a network's config.json; see `network_config`."""
     write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True, default=_plain) + "\n")
-    tensors, metadata = pack(state, storage)
-    name = "model.safetensors" if from_transformers else "diffusion_pytorch_model.safetensors"
-    write_safetensors(folder / name, tensors, metadata=metadata)
+
+
+def network_config(module: torch.nn.Module) -> dict[str, Any]:
+    """What goes into a network's config.json, without what only its library uses inside."""
+    settings: Any = module.config
+    if _from_transformers(module):
+        return {key: value for key, value in settings.to_dict().items() if not key.startswith("_")}
+    public = {key: value for key, value in dict(settings).items() if not key.startswith("_")}
+    return {"_class_name": type(module).__name__, **public}
+
+
+def stored_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A network's tensors under the names that files use.
+
+    They are the network's own, but for CLIPTextModel: transformers 5 dropped a prefix that files keep (see
+    `xdyna.weights.loading.module_name`).
+    """
+    state = module.state_dict()
+    if type(module).__name__ == "CLIPTextModel":
+        prefix = "text_model."
+        return {prefix + name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def weight_name(module: torch.nn.Module) -> str:
+    """The name of the weight file that a network's own library looks for."""
+    return "model.safetensors" if _from_transformers(module) else "diffusion_pytorch_model.safetensors"
+
+
+def _from_transformers(module: torch.nn.Module) -> bool:
+    return type(module).__module__.partition(".")[0] == "transformers"
 
 
 def save_model(
