@@ -1,0 +1,214 @@
+"""A run's state on disk, and its export as a model folder.
+
+State is one file, replaced atomically, from which a run goes on as if it had never stopped. An export holds the
+averaged weights in the layout that `XDynaPipeline.from_pretrained` loads; `split` and `join` carry it over a link
+that takes small files only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+from xdyna.errors import InputError, OptionError, WeightsError
+from xdyna.options import ModelPreset
+from xdyna.training.config import TrainConfig, build_config, load_config, to_dict
+from xdyna.training.judge import Judge
+from xdyna.training.networks import Networks, build_networks, build_scheduler
+from xdyna.weights import save_model
+
+STATE_FILE, CONFIG_FILE, JUDGE_FILE, PARTS_FILE = "state.pt", "config.json", "judge.safetensors", "parts.json"
+MEBI = 2**20
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write a run's state; whoever reads it meanwhile finds the old one whole."""
+    temporary = folder / (STATE_FILE + ".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, folder / STATE_FILE)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """A run's state with all tensors on the CPU; None where the folder has none.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            path, f"is no training state ({error})", "Delete it to start the run anew"
+        ) from error
+    assert isinstance(state, dict)
+    return state
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Write the resolved config, which `load_config` and the exports read."""
+    temporary = folder / (CONFIG_FILE + ".tmp")
+    temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / CONFIG_FILE)
+
+
+def load_run(folder: str | Path, *, averaged: bool = True) -> tuple[TrainConfig, Networks, Judge]:
+    """The networks of a run as they stand, finished or not.
+
+    Args:
+        folder: a run's output folder.
+        averaged: take the moving average of the weights where a stage is under way.
+
+    Returns:
+        config; networks in evaluation mode, float32 on the CPU; judge (untrained if that stage did not run).
+    """
+    folder = Path(folder)
+    state = load_state(folder)
+    if state is None:
+        raise InputError(folder, f"has no {STATE_FILE}", "Give the output folder of a training run")
+    config = load_config(folder / CONFIG_FILE)
+    weights = {**state["networks"], **(state["averages"] if averaged else {})}
+    return config, *_assemble(config, weights, state["latents"])
+
+
+def export_model(
+    folder: str | Path, output: str | Path, *, storage: str = "int8", card: str | None = None
+) -> None:
+    """Write a run's averaged weights as a model folder, and the judge beside it if there is one.
+
+    Args:
+        folder: a run's output folder.
+        output: the model folder to write.
+        storage: "int8", "bf16", "fp16" or "fp32", as in `xdyna.weights.save_model`.
+        card: text of the model card.
+    """
+    config, networks, _ = load_run(folder)
+    _write_model(config, networks, Path(output), storage=storage, card=card)
+
+
+def export_split(folder: str | Path, output: str | Path, *, limit: int = 15) -> list[Path]:
+    """Write a run's averaged weights in bf16 files of at most `limit` MiB, and a json that says what they are.
+
+    Returns:
+        the files written.
+    """
+    config, networks, judge = load_run(folder)
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{name}/{key}": value.to(torch.bfloat16).contiguous()
+        for name, network in {**networks.named(), "judge": judge}.items()
+        for key, value in network.state_dict().items()
+    }
+    parts: list[dict[str, torch.Tensor]] = [{}]
+    room = limit * MEBI - MEBI // 4  # a quarter is left for the header
+    used = 0
+    for key, value in tensors.items():
+        size = value.numel() * 2
+        if size > room:
+            raise OptionError("--split", f"{key} alone is {size / MEBI:.1f} MiB", "Give a larger limit")
+        if used + size > room:
+            parts.append({})
+            used = 0
+        parts[-1][key] = value
+        used += size
+    paths = []
+    for number, part in enumerate(parts):
+        paths.append(output / f"part-{number}.safetensors")
+        save_file(part, paths[-1])
+    vae = networks.vae.config
+    index = {
+        "config": to_dict(config),
+        "latents": {"scale": vae.scaling_factor, "shift": vae.shift_factor},
+        "parts": [path.name for path in paths],
+    }
+    paths.append(output / PARTS_FILE)
+    paths[-1].write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return paths
+
+
+def join_split(
+    folder: str | Path, output: str | Path, *, storage: str = "int8", card: str | None = None
+) -> None:
+    """Put the files of `export_split` together into a model folder, and the judge beside it as judge.safetensors."""
+    folder, output = Path(folder), Path(output)
+    try:
+        index = json.loads((folder / PARTS_FILE).read_text(encoding="utf-8"))
+        weights: dict[str, dict[str, torch.Tensor]] = {}
+        for part in index["parts"]:
+            # plain file names only: the json must not lead anywhere else
+            with safetensors.safe_open(str(folder / Path(part).name), framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118
+                    name, _, rest = key.partition("/")
+                    weights.setdefault(name, {})[rest] = file.get_tensor(key).float()
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(
+            folder, f"holds no complete export ({error})",
+            "Give the folder that `python -m xdyna.training export --split` wrote",
+        ) from error  # fmt: skip
+    config = build_config(index["config"], source=str(folder / PARTS_FILE))
+    networks, judge = _assemble(config, weights, index["latents"])
+    _write_model(config, networks, output, storage=storage, card=card)
+    judge.save(output.parent / JUDGE_FILE)
+
+
+def set_latents(networks: Networks, latents: dict[str, float]) -> None:
+    """Give the autoencoder the scale and shift of its latents, as the pipeline reads them."""
+    networks.vae.register_to_config(scaling_factor=latents["scale"], shift_factor=latents["shift"])
+
+
+def _assemble(
+    config: TrainConfig, weights: dict[str, dict[str, torch.Tensor]], latents: dict[str, float]
+) -> tuple[Networks, Judge]:
+    networks, judge = build_networks(config.model, seed=config.seed), Judge(config.judge_width)
+    for name, network in {**networks.named(), "judge": judge}.items():
+        try:
+            network.load_state_dict(weights[name])
+        except (KeyError, RuntimeError) as error:
+            raise WeightsError(
+                name,
+                f"weights do not fit the config ({error})",
+                "Use the config that the run was trained with",
+            ) from error
+        network.requires_grad_(False).eval()
+    set_latents(networks, latents)
+    return networks, judge.eval()
+
+
+def _write_model(
+    config: TrainConfig, networks: Networks, output: Path, *, storage: str, card: str | None
+) -> None:
+    height, width = config.model.size
+    unit = 2 ** (len(config.model.autoencoder.channels) - 1)
+    levels = len(config.model.unet.channels) - 1
+    preset = ModelPreset(
+        height=height,
+        width=width,
+        multiple=unit * 2**levels,
+        steps=8,
+        guidance=1.0,
+        # Trained on maps as drawn; a blank clip is blank, and a faint one stays faint.
+        stretch_conditions=False,
+        fps=8.0,
+    )
+    components: dict[str, Any] = {**networks.named(), "scheduler": build_scheduler()}
+    save_model(output, components, storage=storage, card=card or _card(config), preset=preset, overwrite=True)
+
+
+def _card(config: TrainConfig) -> str:
+    height, width = config.model.size
+    return (
+        f"# X-Dyna, embedded model ({width}x{height})\n\n"
+        "Trained from scratch by `python -m xdyna.training` on rendered people and scenes (`xdyna.data.synthetic`);\n"
+        "no photograph and no real person was used. It shows what the method does on a small machine; pictures of\n"
+        "real people come out soft and simplified. Licence: Apache-2.0.\n"
+    )

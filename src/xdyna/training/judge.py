@@ -1,0 +1,211 @@
+"""Two small networks that read a synthetic person off a picture, to measure whether a video obeys its driver.
+
+`FigureNet` reads the person's mask and 13 joints, `FaceNet` the expression from a crop of the head. They learn from
+rendered frames, from the same frames through the autoencoder, and with noise, so that a soft or noisy picture is
+judged by what it shows. They are a measure for our own synthetic world only, and say nothing about photographs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from xdyna.errors import InputError
+
+JOINTS = (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+"""The judged points of the 18-point body layout: nose, shoulders, elbows, wrists, hips, knees, ankles."""
+
+JUDGED_EXPRESSIONS = ("mouth_open", "smile", "lid", "gaze_x", "gaze_y", "brow", "yaw", "pitch")
+"""What `FaceNet` reads, in the order of `data.synthetic.EXPRESSIONS`."""
+
+SIDE = 128
+"""Pictures are judged at this size, whatever theirs is."""
+HEAD_SIDE = 48
+HEAD_REACH = 1.25
+"""A head crop spans this many half heights to each side of the head's centre."""
+_GRID = SIDE // 4
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int, dilation: int = 1) -> None:
+        super().__init__()
+        groups = max(1, width // 16)
+        self.layers = nn.Sequential(
+            nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
+            nn.GroupNorm(groups, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x)
+
+
+class FigureNet(nn.Module):
+    """Mask and joints of the person in a picture."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        dilations = (1, 2, 4, 8, 2, 1)
+        self.stem = nn.Conv2d(48, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(_Residual(width, dilation) for dilation in dilations))
+        self.head = nn.Conv2d(width, 16 + len(JOINTS), 3, padding=1)
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n 3 h w) in [-1, 1] -> mask logits (n 1 128 128), joints (n 13 2) as shares of width and height."""
+        if pictures.shape[-2:] != (SIDE, SIDE):
+            pictures = functional.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True)
+        output = self.head(self.blocks(self.stem(functional.pixel_unshuffle(pictures, 4)))).float()
+        heat = output[:, 16:].flatten(2).softmax(-1).unflatten(2, (_GRID, _GRID))
+        place = (torch.arange(_GRID, device=pictures.device) + 0.5) / _GRID
+        joints = torch.stack([(heat.sum(2) * place).sum(-1), (heat.sum(3) * place).sum(-1)], -1)
+        return functional.pixel_shuffle(output[:, :16], 4), joints
+
+
+class FaceNet(nn.Module):
+    """Expression of a head crop."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1)]
+        channels = width
+        for following in (width, 2 * width, 2 * width):
+            layers += [nn.SiLU(), nn.Conv2d(channels, following, 3, 2, 1), _Residual(following)]
+            channels = following
+        self.layers = nn.Sequential(
+            *layers, nn.GroupNorm(max(1, channels // 16), channels), nn.SiLU(), nn.Flatten()
+        )
+        self.read = nn.Sequential(
+            nn.Linear(channels * (HEAD_SIDE // 8) ** 2, 2 * width),
+            nn.SiLU(),
+            nn.Linear(2 * width, len(JUDGED_EXPRESSIONS)),
+        )
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        """(n 3 48 48) in [-1, 1] -> (n 8), in the units of `SyntheticBatch.expression`."""
+        return self.read(self.layers(crops)).float()
+
+
+class Judge(nn.Module):
+    """Both networks, and their one file."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.width = width
+        self.figure = FigureNet(width)
+        self.face = FaceNet(max(8, width // 2))
+
+    def forward(
+        self, pictures: torch.Tensor, head: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            pictures: (n 3 h w) in [-1, 1].
+            head: (n 3) centre and half height of the head, in pixels.
+
+        Returns:
+            mask logits (n 1 128 128), joints (n 13 2) as shares of width and height, expression (n 8).
+        """
+        return *self.figure(pictures), self.face(head_crops(pictures, head))
+
+    def save(self, path: str | Path) -> None:
+        """Write weights (half precision) and width to one safetensors file."""
+        tensors = {name: value.half().contiguous().cpu() for name, value in self.state_dict().items()}
+        save_file(tensors, path, metadata={"judge": json.dumps({"width": self.width})})
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Judge:
+        """Read a file written by `save`.
+
+        Raises:
+            InputError: no such file, or no judge.
+        """
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as file:
+                width = json.loads((file.metadata() or {})["judge"])["width"]
+                weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            judge = cls(width)
+            judge.load_state_dict(weights)
+        except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            raise InputError(
+                path, f"is no judge ({error})", "Give the judge.safetensors of a training run"
+            ) from error
+        return judge.to(device).eval()
+
+
+def head_crops(pictures: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Square crops around heads.
+
+    Args:
+        pictures: (n 3 h w).
+        head: (n 3) centre x, y and half height in pixels.
+
+    Returns:
+        (n 3 48 48)
+    """
+    height, width = pictures.shape[-2:]
+    line = torch.linspace(-HEAD_REACH, HEAD_REACH, HEAD_SIDE, device=pictures.device)
+    reach = head[:, 2].clamp(min=1).view(-1, 1, 1)
+    x = head[:, 0].view(-1, 1, 1) + reach * line.view(1, 1, -1)
+    y = head[:, 1].view(-1, 1, 1) + reach * line.view(1, -1, 1)
+    x, y = torch.broadcast_tensors(2 * x / width - 1, 2 * y / height - 1)
+    return functional.grid_sample(
+        pictures.float(), torch.stack([x, y], -1), padding_mode="border", align_corners=False
+    )
+
+
+def visible_joints(body: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The judged joints' true places, and which of them count.
+
+    Args:
+        body: (n 18 3) x, y, score in pixels.
+        size: (height, width) in pixels.
+
+    Returns:
+        (n 13 2) as shares of width and height; (n 13) float, 1 where the joint is there and inside the picture.
+    """
+    joints = body[:, list(JOINTS)]
+    places = joints[..., :2] / torch.tensor([size[1], size[0]], device=body.device)
+    seen = (joints[..., 2] > 0) & (places > 0.02).all(-1) & (places < 0.98).all(-1)
+    return places, seen.float()
+
+
+def judge_loss(
+    judge: Judge,
+    pictures: torch.Tensor,
+    *,
+    mask: torch.Tensor,
+    body: torch.Tensor,
+    head: torch.Tensor,
+    expression: torch.Tensor,
+    human: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """Loss of both networks: mask cross entropy, joints' L1, expressions' squared error.
+
+    Args:
+        judge: the networks.
+        pictures: (n 3 h w) in [-1, 1].
+        mask: (n 1 h w) in [0, 1].
+        body: (n 18 3) in pixels.
+        head: (n 3) in pixels.
+        expression: (n 8).
+        human: (n,) bool; pictures without a person teach the mask only.
+    """
+    logits, joints, read = judge(pictures, head)
+    places, seen = visible_joints(body, (pictures.shape[-2], pictures.shape[-1]))
+    there = human.float()
+    seen = seen * there[:, None]
+    target = functional.interpolate(mask, (SIDE, SIDE), mode="area")
+    mask_loss = functional.binary_cross_entropy_with_logits(logits, target)
+    joint_loss = ((joints - places).abs().sum(-1) * seen).sum() / seen.sum().clamp(min=1)
+    face_loss = ((read - expression).square().mean(-1) * there).sum() / there.sum().clamp(min=1)
+    return {
+        "loss": mask_loss + 3 * joint_loss + face_loss,
+        "mask": mask_loss,
+        "joints": joint_loss,
+        "expression": face_loss,
+    }

@@ -1,0 +1,106 @@
+"""The losses, as plain functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from xdyna.training.config import LossConfig
+
+
+def detail_weights(
+    mask: torch.Tensor, head: torch.Tensor, hands: torch.Tensor, *, config: LossConfig
+) -> torch.Tensor:
+    """How much each pixel counts: more on the person, in the head's disc and around the hands.
+
+    Args:
+        mask: (n 1 h w) in [0, 1], the person.
+        head: (n 3) centre x, y and half height in pixels; 0 for "no head".
+        hands: (n k 3) x, y, score of hand points in pixels.
+        config: the extra weights.
+
+    Returns:
+        (n 1 h w) float32, at least 1.
+    """
+    height, width = mask.shape[-2:]
+    y = torch.arange(height, device=mask.device).view(1, height, 1) + 0.5
+    x = torch.arange(width, device=mask.device).view(1, 1, width) + 0.5
+    weights = 1 + config.person * mask[:, 0].float()
+    if config.face:
+        cx, cy, radius = (head[:, i].view(-1, 1, 1) for i in range(3))
+        weights = weights + config.face * ((x - cx) ** 2 + (y - cy) ** 2 < radius**2)
+    if config.hand:
+        there = hands[..., 2] > 0
+        reach = 0.35 * head[:, 2].clamp(min=1).view(-1, 1)
+        low = torch.where(there[..., None], hands[..., :2], torch.inf).amin(1) - reach
+        high = torch.where(there[..., None], hands[..., :2], -torch.inf).amax(1) + reach
+        inside_x = (x > low[:, 0].view(-1, 1, 1)) & (x < high[:, 0].view(-1, 1, 1))
+        inside_y = (y > low[:, 1].view(-1, 1, 1)) & (y < high[:, 1].view(-1, 1, 1))
+        weights = weights + config.hand * (inside_x & inside_y)
+    return weights[:, None]
+
+
+def reconstruction_loss(
+    output: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, *, config: LossConfig
+) -> torch.Tensor:
+    """Weighted L1, plus L1 of the picture's gradients, plus L1 at a quarter and a sixteenth of the size.
+
+    The gradients keep edges sharp; the small sizes keep large even areas at their colour, so that walls do not
+    flicker from frame to frame.
+
+    Args:
+        output: (n c h w) in [-1, 1].
+        target: the same.
+        weights: (n 1 h w).
+        config: `gradient` and `multiscale` are read.
+    """
+    error = output - target
+    weights = weights / weights.mean()
+    loss = (error.abs() * weights).mean()
+    if config.gradient:
+        across = (error.diff(dim=-1).abs() * weights[..., 1:]).mean()
+        down = (error.diff(dim=-2).abs() * weights[..., 1:, :]).mean()
+        loss = loss + config.gradient * (across + down)
+    if config.multiscale:
+        for size in (4, 16):
+            loss = loss + config.multiscale * functional.avg_pool2d(error, size).abs().mean()
+    return loss
+
+
+def kl_loss(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """Mean divergence of a diagonal normal distribution from the standard one, per element."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+
+
+def velocity_target(clean: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
+    """v = sqrt(abar) e - sqrt(1 - abar) z (Salimans and Ho 2022), the target of v-prediction."""
+    return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
+
+
+def add_noise(clean: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
+    """z_t = sqrt(abar) z + sqrt(1 - abar) e."""
+    return alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+
+
+def velocity_loss(
+    output: torch.Tensor,
+    target: torch.Tensor,
+    weights: torch.Tensor,
+    alpha_bar: torch.Tensor,
+    *,
+    min_snr: float,
+) -> torch.Tensor:
+    """Weighted mean squared error of the velocity.
+
+    Args:
+        output: (b c f h w).
+        target: the same.
+        weights: (b 1 f h w), normalised to mean 1 here.
+        alpha_bar: (b 1 1 1 1) of each sample's timestep.
+        min_snr: gamma of min-SNR weighting, min(SNR, gamma) / (SNR + 1); 0 = none.
+    """
+    error = (output.float() - target).square() * (weights / weights.mean())
+    if min_snr:
+        ratio = alpha_bar / (1 - alpha_bar).clamp(min=1e-8)
+        error = error * ratio.clamp(max=min_snr) / (ratio + 1)
+    return error.mean()
