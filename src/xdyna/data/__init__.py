@@ -1,0 +1,1 @@
+"""Clips for training: made (`synthetic`) or read from files."""
