@@ -58,7 +58,8 @@ def likely_cause(component: str, expected: Shapes, found: Shapes) -> str:
     """Guess what a file really is that does not fit.
 
     Args:
-        component: what it should have been: a name of `xdyna.weights.COMPONENTS`, or "" for unknown.
+        component: what it should have been: a name of `xdyna.weights.COMPONENTS`, "base" for the file that
+            X-Dyna's UNet is completed from, or "" for unknown.
         expected: the network's names and shapes.
         found: the file's names and shapes.
 
@@ -102,18 +103,19 @@ def _likely_control(expected: Shapes, found: Shapes) -> str:
 
 
 def _likely_unet(component: str, found: Shapes) -> str:
-    if component != "unet":
+    if component not in ("unet", "base"):
         if any(".motion_modules." in name for name in found):
             return "This is a UNet with motion modules, not the network asked for"
         return ""
-    if any("diffusion_model" in name or ".attn1." in name for name in found) and not any(
-        ".motion_modules." in name for name in found
-    ):
-        return "This is a UNet without motion modules: plain Stable Diffusion 1.5, not X-Dyna's"
-    if any(".motion_modules." in name for name in found) and not any(".to_q_ff." in name for name in found):
-        return "This is the base file (animatediff_v15_v1_ipplus.pth), not X-Dyna's own UNet"
-    if not any(".attn1." in name for name in found) and any("motion_modules" in name for name in found):
+    has_motion = any("motion_modules." in name for name in found)
+    has_adapter = any(".to_q_ff." in name for name in found)
+    has_attention = any(".attn1." in name for name in found)
+    if has_motion and not has_attention:
         return "This is a file of AnimateDiff motion modules only"
+    if has_attention and not has_motion and not has_adapter:
+        return "This is a UNet without motion modules: plain Stable Diffusion 1.5, not X-Dyna's"
+    if component == "unet" and has_motion and not has_adapter:
+        return "This is the base file (animatediff_v15_v1_ipplus.pth), not X-Dyna's own UNet"
     return ""
 
 

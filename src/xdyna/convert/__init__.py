@@ -1,0 +1,6 @@
+"""Other people's checkpoints to our model folders."""
+
+from xdyna.convert.official import convert_official
+from xdyna.convert.report import ConversionReport, PartReport
+
+__all__ = ["ConversionReport", "PartReport", "convert_official"]
