@@ -86,6 +86,9 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             [attention_head_dim] * levels if isinstance(attention_head_dim, int) else [*attention_head_dim]
         )
         _check_levels(levels, down_block_types, up_block_types, heads)
+        _check_groups("norm_num_groups", widths, norm_num_groups)
+        if use_motion_modules:
+            _check_groups("motion_norm_groups", widths, motion_norm_groups)
         time_channels = 4 * widths[0]
 
         def options(level: int, attention: bool) -> BlockOptions:
@@ -228,3 +231,10 @@ def _check_levels(levels: int, down: Sequence[str], up: Sequence[str], heads: Se
         for kind in values:
             if kind not in allowed:
                 raise OptionError(name, f"got {kind!r}, allowed are {', '.join(allowed)}")
+
+
+def _check_groups(name: str, widths: Sequence[int], groups: int) -> None:
+    """Raise OptionError unless every width can be split into `groups` groups."""
+    for width in widths:
+        if groups < 1 or width % groups:
+            raise OptionError(name, f"{width} channels cannot be split into {groups} groups")
