@@ -103,12 +103,12 @@ def _problems(room: str, found: Import) -> Iterator[str]:
         other = room_of(found.name)
         if other in ("", "__version__") or other == room:
             return
-        if other not in FLOOR:
+        if room == "" and found.at_load:
+            yield f"imports {found.name} when loaded; the package's names are loaded on first use"
+        elif other not in FLOOR:
             yield f"imports {found.name}, which is no room; import a name from the module it lives in"
         elif FLOOR[other] >= FLOOR.get(room, len(FLOORS)):
             yield f"imports {found.name}, but {other} does not lie below {room}"
-        elif room == "":
-            yield f"imports {found.name}; the package itself loads its names lazily"
         return
     if top in sys.stdlib_module_names:
         return

@@ -221,6 +221,11 @@ class TestBadVideos:
         Image.new("RGB", (64, 64), (200, 10, 10)).save(path)
         assert "is a picture, not a video" in message(path)
 
+    def test_animated_webp(self, tmp_path: Path) -> None:
+        frames = [Image.new("RGB", (64, 64), colour) for colour in ((200, 10, 10), (10, 200, 10))]
+        frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+        assert "is an animated WebP" in message(tmp_path / "a.webp")
+
     @pytest.mark.parametrize("suffix", ["m4a", "wav", "mp3"])
     def test_sound_only(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"a.{suffix}"

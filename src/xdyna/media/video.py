@@ -229,6 +229,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         kinds = container.format.name.split(",")
         if any(kind in _PLAYLISTS for kind in kinds):
             raise InputError(path, "is a list of videos, not a video", _TO_VIDEO)
+        if _is_animated_webp(path):
+            raise InputError(
+                path, "is an animated WebP, which cannot be read as a video", "Convert it to .mp4 or .gif"
+            )
         if any(kind.endswith("_pipe") or kind == "image2" for kind in kinds):
             problem = "is a picture, not a video"
             raise InputError(
@@ -243,6 +247,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             raise InputError(path, what, _TO_VIDEO)
         videos[0].thread_type = "AUTO"
         yield container, videos[0]
+
+
+def _is_animated_webp(path: Path) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(64)
+    return head[8:16] == b"WEBPVP8X" and b"ANIM" in head
 
 
 def _attached_picture() -> Any:
