@@ -197,7 +197,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         for block in self.up_blocks:
             x = block(x, skips, context)
         x = self.conv_out(F.silu(self.conv_norm_out(x, frames=frames)))
-        return x.unflatten(0, (batch, frames)).transpose(1, 2)
+        return x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
 
     def _check_call(self, frames: int, temporal: bool, down_residuals: Sequence[Tensor] | None) -> None:
         longest = self.config.motion_max_length
