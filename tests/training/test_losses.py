@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import torch
+from diffusers import DDIMScheduler
+
+from xdyna.training.config import LossConfig
+from xdyna.training.losses import (
+    add_noise,
+    detail_weights,
+    kl_loss,
+    reconstruction_loss,
+    velocity_loss,
+    velocity_target,
+)
+from xdyna.training.networks import build_scheduler
+
+
+def test_noise_and_velocity_agree_with_the_scheduler() -> None:
+    scheduler = build_scheduler()
+    assert isinstance(scheduler, DDIMScheduler)
+    clean, noise = torch.randn(2, 4, 3, 5, 5), torch.randn(2, 4, 3, 5, 5)
+    times = torch.tensor([999, 400])
+    alpha_bar = scheduler.alphas_cumprod[times].view(-1, 1, 1, 1, 1)
+    torch.testing.assert_close(add_noise(clean, noise, alpha_bar), scheduler.add_noise(clean, noise, times))
+    torch.testing.assert_close(
+        velocity_target(clean, noise, alpha_bar), scheduler.get_velocity(clean, noise, times)
+    )
+
+
+def test_the_schedule_ends_in_pure_noise_and_starts_there() -> None:
+    scheduler = build_scheduler()
+    scheduler.set_timesteps(8)
+    assert scheduler.timesteps[0] == 999
+    assert scheduler.alphas_cumprod[999].item() < 1e-9
+
+
+def test_a_perfect_velocity_is_undone_by_sampling() -> None:
+    scheduler = build_scheduler()
+    scheduler.set_timesteps(4)
+    clean = torch.randn(1, 2, 3, 3)
+    noise = torch.randn(1, 2, 3, 3)
+    sample = noise
+    for time in scheduler.timesteps:
+        alpha_bar = scheduler.alphas_cumprod[time]
+        # with the same noise all the way, the exact velocity is known at every step
+        sample = scheduler.step(velocity_target(clean, noise, alpha_bar), time, sample).prev_sample
+    torch.testing.assert_close(sample, clean, atol=1e-4, rtol=1e-4)
+
+
+def test_detail_weights_mark_person_head_and_hands() -> None:
+    mask = torch.zeros(2, 1, 32, 32)
+    mask[0, :, 8:] = 1
+    head = torch.tensor([[16.0, 10.0, 4.0], [0.0, 0.0, 0.0]])
+    hands = torch.zeros(2, 42, 3)
+    hands[0, :21] = torch.tensor([26.0, 26.0, 1.0])
+    weights = detail_weights(mask, head, hands, config=LossConfig(person=0.5, face=2.0, hand=1.0))
+    assert weights.shape == (2, 1, 32, 32)
+    assert weights[0, 0, 2, 2] == 1.0
+    assert weights[0, 0, 20, 4] == 1.5
+    assert weights[0, 0, 10, 16] == 3.5
+    assert weights[0, 0, 26, 26] == 2.5
+    assert (weights[1] == 1).all(), "a scene without a person has plain weights"
+
+
+def test_reconstruction_loss_is_zero_only_at_the_target_and_counts_weights() -> None:
+    config = LossConfig()
+    target = torch.rand(1, 3, 32, 32) * 2 - 1
+    even = torch.ones(1, 1, 32, 32)
+    assert reconstruction_loss(target, target, even, config=config) == 0
+    wrong = target.clone()
+    wrong[..., :8, :8] += 0.5
+    heavy = even.clone()
+    heavy[..., :8, :8] = 5
+    plain = reconstruction_loss(wrong, target, even, config=config)
+    assert 0 < plain < reconstruction_loss(wrong, target, heavy, config=config)
+
+
+def test_kl_is_zero_at_the_standard_normal() -> None:
+    zero = torch.zeros(3, 4)
+    assert kl_loss(zero, zero) == 0
+    assert kl_loss(zero + 1, zero) > 0
+    assert kl_loss(zero, zero - 1) > 0
+
+
+def test_min_snr_takes_weight_from_clean_timesteps() -> None:
+    output, target, weights = torch.zeros(1, 2, 1, 4, 4), torch.ones(1, 2, 1, 4, 4), torch.ones(1, 1, 1, 4, 4)
+    clean = torch.full((1, 1, 1, 1, 1), 0.99)
+    assert velocity_loss(output, target, weights, clean, min_snr=0.0) == 1
+    expected = 5 / (0.99 / 0.01 + 1)
+    torch.testing.assert_close(
+        velocity_loss(output, target, weights, clean, min_snr=5.0), torch.tensor(expected), rtol=1e-4, atol=0
+    )

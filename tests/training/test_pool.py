@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from xdyna.training.config import TrainConfig
+from xdyna.training.pool import Pool
+
+
+def make_pool(config: TrainConfig, *, refresh: float = 0.5, scatter: bool = True, seed: int = 1) -> Pool:
+    stage = dataclasses.replace(config.image, refresh=refresh)
+    return Pool(
+        config.data, stage, loss=config.loss, scatter=scatter, seed=seed, device=torch.device("cpu"), unit=8
+    )
+
+
+def test_a_pool_holds_what_its_attributes_say(smoke_config: TrainConfig) -> None:
+    pool = make_pool(smoke_config)
+    pool.fill()
+    assert len(pool) == 4
+    assert pool.frames.shape == (4, 3, 3, 64, 64)
+    assert pool.frames.dtype == pool.conditions.dtype == torch.uint8
+    assert pool.conditions.shape == (4, 3, 9, 64, 64)
+    assert pool.weights.shape == (4, 3, 1, 8, 8)
+    assert (pool.weights >= 1).all()
+    assert not pool.conditions[~pool.human].any(), "scenes have blank conditions"
+    with pytest.raises(AttributeError):
+        _ = pool.latents
+
+
+def test_use_renders_fresh_clips_at_the_set_rate(smoke_config: TrainConfig) -> None:
+    pool = make_pool(smoke_config, refresh=0.5)
+    pool.fill()
+    before = pool.frames.clone()
+    pool.use(3)
+    assert torch.equal(pool.frames, before), "1.5 clips are owed: less than a chunk"
+    pool.use(1)
+    assert not torch.equal(pool.frames[:2], before[:2])
+    assert torch.equal(pool.frames[2:], before[2:])
+
+
+def test_the_cursor_alone_brings_a_pool_back(smoke_config: TrainConfig, tmp_path: Path) -> None:
+    pool = make_pool(smoke_config)
+    pool.fill()
+    pool.save(tmp_path / "early.safetensors")
+    pool.use(4)
+    pool.save(tmp_path / "late.safetensors")
+    for cache in (None, tmp_path / "early.safetensors", tmp_path / "late.safetensors"):
+        other = make_pool(smoke_config)
+        other.fill(cursor=pool.cursor, cache=cache)
+        assert torch.equal(other.frames, pool.frames)
+        assert torch.equal(other.conditions, pool.conditions)
+
+
+def test_another_pools_cache_is_not_taken(smoke_config: TrainConfig, tmp_path: Path) -> None:
+    pool, other = make_pool(smoke_config), make_pool(smoke_config, seed=2)
+    pool.fill()
+    pool.save(tmp_path / "pool.safetensors")
+    other.fill(cache=tmp_path / "pool.safetensors")
+    assert not torch.equal(pool.frames, other.frames)
