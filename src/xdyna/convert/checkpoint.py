@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -108,15 +109,19 @@ class Checkpoint:
 
 
 def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
-    mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with path.open("rb") as file:
+            start = file.read(64)
+        mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped
+        if not mapped and not start.startswith(b"\x80"):
+            raise WeightsError(path, "no checkpoint file", _advice(start))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickle protocols: what cannot be read is an error anyway
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise WeightsError(path, "there is no such file") from error
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if named is None and "invalid load key" in str(error):
-            raise WeightsError(path, "no checkpoint file", _download_again(path)) from error
         raise WeightsError(
             path,
             "needs more than tensors to be read" + (f" ({named[1]})" if named else "") + " and was refused",
@@ -125,7 +130,7 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).partition("\n")[0][:200]
-        raise WeightsError(path, f"no complete checkpoint file ({reason})", _download_again(path)) from error
+        raise WeightsError(path, f"no complete checkpoint file ({reason})", "Download it again") from error
     if not isinstance(content, Mapping):
         raise WeightsError(path, f"holds a {type(content).__name__}, not parameters by name")
     for wrapper in WRAPPERS:
@@ -156,12 +161,7 @@ def _leaves(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", value
 
 
-def _download_again(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError:
-        start = b""
+def _advice(start: bytes) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "It is a git-lfs placeholder: run `git lfs pull` in its folder"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
