@@ -312,9 +312,13 @@ def _most_alike(
 ) -> int:
     """The frame whose pose is most like the reference's; the first unless it is clearly less alike."""
     both = (driving.body[:, :14, 2] > 0) & (target.body[:, :14, 2] > 0)
-    distance = np.hypot(*np.moveaxis(rebuilt[:, :14] - (goal[:14] - goal[NECK]), -1, 0)) / unit
+    ours, theirs = rebuilt[:, :14] * both[..., None], (goal[:14] - goal[NECK]) * both[..., None]
+    # Shapes are compared, whatever their size: somebody far away stands like somebody near.
+    spread = (ours**2).sum((1, 2))
+    size = np.where(spread > 0, (ours * theirs).sum((1, 2)) / np.maximum(spread, 1e-9), 1).clip(0.5, 4)
+    distance = np.hypot(*np.moveaxis(size[:, None, None] * ours - theirs, -1, 0)) / unit
     count = both.sum(1)
-    unlike = (distance * both).sum(1) / np.maximum(count, 1)
+    unlike = distance.sum(1) / np.maximum(count, 1)
     # A frame that shows less of the body has less to be unlike in.
     unlike = unlike + 1.0 * (count < 0.7 * count.max()) + 0.1 * np.arange(len(unlike)) / len(unlike)
     return int(np.argmin(unlike))
