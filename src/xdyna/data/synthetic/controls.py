@@ -1,4 +1,4 @@
-"""Control pictures: pose maps as `conditions.draw` draws them, and face crops as `conditions.face` cuts them, in torch."""
+"""Control pictures in torch: poses as `conditions.draw` draws them, faces as `conditions.face` cuts them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from xdyna.conditions.draw import (
     stroke_widths,
 )
 from xdyna.conditions.face import CENTRE_POINTS
-from xdyna.data.synthetic.body import bounds
 from xdyna.data.synthetic.draws import Params
-from xdyna.data.synthetic.shapes import Canvas, Window, per_pixel
+from xdyna.data.synthetic.shapes import Canvas, Window, bounds, per_pixel
 
 
 def draw_pose_maps(points: Params, size: tuple[int, int], device: torch.device) -> Tensor:

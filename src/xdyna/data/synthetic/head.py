@@ -1,9 +1,9 @@
 """The shape of a head seen from any side, and where the 68 landmarks of its face are.
 
 A head is a stack of ellipses, one at each height: `width` across, `depth` from front to back, with a centre that
-lies behind the middle at the skull and before it at the jaw. Turning the head turns every ellipse, so a pixel's place on
-the surface (an angle and a height) follows in closed form, and back: whatever is painted on the surface moves,
-foreshortens and hides as it should, and landmarks are exact.
+lies behind the middle at the skull and before it at the jaw. Turning the head turns every ellipse, so a pixel's
+place on the surface (an angle and a height) follows in closed form, and back: whatever is painted on the surface
+moves, foreshortens and hides as it should, and landmarks are exact.
 
 Head units: half the head's height; u to the picture's right, v down, (0, 0) the middle; -1 the skull's top, 1 the chin.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from xdyna.data.synthetic.draws import Params
-from xdyna.data.synthetic.shapes import per_pixel
+from xdyna.data.synthetic.shapes import bump, per_pixel
 
 WIDEST = -0.18
 """Height at which a head is widest."""
@@ -76,7 +76,8 @@ class HeadShape:
         skull = (1 - ((v - WIDEST) / (1 + WIDEST)) ** 2).clamp(min=1e-4).sqrt()
         t = ((v - WIDEST) / (of(self.chin) - WIDEST)).clamp(0, 1)
         taper = 1 - of(self.identity["chin"]) * t * t
-        end = (1 - t ** of(self.identity["jaw_round"])).clamp(min=1e-4).sqrt()
+        fourth = t.square().square()
+        end = (1 - fourth * (1 + of(self.identity["jaw_round"]) * (fourth - 1))).clamp(min=1e-4).sqrt()
         upper = v < WIDEST
         width = of(self.identity["head_width"]) * torch.where(upper, skull, taper * end)
         blend = t * t * (3 - 2 * t)
@@ -165,7 +166,7 @@ def eye_lids(
     bow = (1 - place * place).clamp(min=0)
     line = eye_y - slant * place
     lower = line + 0.38 * eye_height * bow
-    open_upper = line - 0.80 * eye_height * bow**0.8
+    open_upper = line - 0.80 * eye_height * bow
     shut_upper = line + 0.34 * eye_height * bow
     return shut_upper + (open_upper - shut_upper) * lid, lower
 
@@ -187,11 +188,11 @@ def mouth_lines(
     line = mouth_y + 0.03 * smile - 0.13 * smile * place * place
     gap = 0.30 * opened
     upper_inner = line - 0.22 * gap * bow
-    lower_inner = line + 0.85 * gap * bow**0.8 + 0.004
+    lower_inner = line + 0.85 * gap * bow + 0.004
     thick = lip * (1 + 0.6 * pucker - 0.25 * smile.clamp(min=0))
-    cupid = 1 - 0.28 * torch.exp(-((place / 0.14) ** 2))
-    upper_outer = upper_inner - 0.85 * thick * bow**0.75 * cupid
-    lower_outer = lower_inner + 1.15 * thick * bow**0.65
+    cupid = 1 - 0.28 * bump(place / 0.17)
+    upper_outer = upper_inner - 0.85 * thick * bow.sqrt() * cupid
+    lower_outer = lower_inner + 1.15 * thick * bow.sqrt()
     return upper_outer, upper_inner, lower_inner, lower_outer
 
 
@@ -223,54 +224,45 @@ def landmarks(shape: HeadShape) -> Tensor:
     jaw_height = column(shape.chin) - (column(shape.chin) + 0.02) * jaw.abs() ** 1.7 - 0.012
     jaw_side = 0.97 * jaw.sign() * (jaw.abs() * 4.2).clamp(max=1) ** 0.9
     _, _, _, width = shape.outline(jaw_height)
-    points = [shape.place(jaw_side * width, jaw_height)]
+    lateral, height, out = [jaw_side * width], [jaw_height], [0 * jaw]
 
     brow_y, eye_x = column(brow_height(identity, state)), column(identity["eye_x"])
     reach = 1.28 * column(identity["eye_width"])
     place = row(-1.0, -0.5, 0.0, 0.5, 1.0)
     arch, tilt = column(identity["brow_arch"]), column(state["brow_tilt"])
     for sign, order in ((-1.0, place.flip(1)), (1.0, place)):
-        points.append(shape.place(sign * (eye_x + order * reach), brow_line(order, brow_y, arch, tilt)))
+        lateral.append(sign * (eye_x + order * reach))
+        height.append(brow_line(order, brow_y, arch, tilt))
+        out.append(0 * order)
 
     nose_y, nose_out = column(identity["nose_y"]), column(identity["nose_out"])
-    bridge = row(0.0, 1 / 3, 2 / 3, 1.0)
+    bridge, wing = row(0.0, 1 / 3, 2 / 3, 1.0), row(-1.0, -0.5, 0.0, 0.5, 1.0)
     top = column(identity["eye_y"]) - 0.02
-    points.append(shape.place(0 * bridge, top + (nose_y - top) * bridge, nose_out * bridge))
-    wing = row(-1.0, -0.5, 0.0, 0.5, 1.0)
-    base = nose_y + 0.07 + 0.02 * (1 - wing.abs())
-    points.append(
-        shape.place(wing * column(identity["nose_width"]), base, nose_out * (0.55 - 0.35 * wing.abs()))
-    )
+    lateral += [0 * bridge, wing * column(identity["nose_width"])]
+    height += [top + (nose_y - top) * bridge, nose_y + 0.07 + 0.02 * (1 - wing.abs())]
+    out += [nose_out * bridge, nose_out * (0.55 - 0.35 * wing.abs())]
 
-    eye = (
-        column(identity["eye_y"]),
-        column(identity["eye_height"]),
-        column(identity["eye_slant"]),
-        column(state["lid"]),
-    )
+    eye = [column(identity[name]) for name in ("eye_y", "eye_height", "eye_slant")] + [column(state["lid"])]
     eye_width = column(identity["eye_width"])
-    corner, inner, outer = row(1.0), row(-0.35), row(0.35)
     for sign in (-1.0, 1.0):
         # From the picture's left corner over the upper lid to the right corner and back below.
-        across = (
-            [corner, outer, inner, -corner, inner, outer]
-            if sign < 0
-            else [-corner, inner, outer, corner, outer, inner]
-        )
-        lids = [0, 0, 0, 0, 1, 1]
-        for where, which in zip(across, lids, strict=True):
-            points.append(shape.place(sign * (eye_x + where * eye_width), eye_lids(where, *eye)[which]))
+        upper = row(1.0, 0.35, -0.35, -1.0) if sign < 0 else row(-1.0, -0.35, 0.35, 1.0)
+        lower = row(-0.35, 0.35) if sign < 0 else row(0.35, -0.35)
+        lateral.append(sign * (eye_x + torch.cat([upper, lower], 1) * eye_width))
+        height += [eye_lids(upper, *eye)[0], eye_lids(lower, *eye)[1]]
+        out.append(0 * row(*[0.0] * 6))
 
     half = column(mouth_half_width(identity, state))
     mouth = [column(identity["mouth_y"])] + [column(state[n]) for n in ("smile", "mouth_open", "pucker")]
     mouth.append(column(identity["lip_thick"]))
-    upper, lower = row(-1.0, -0.62, -0.25, 0.0, 0.25, 0.62, 1.0), row(0.62, 0.25, 0.0, -0.25, -0.62)
-    for where, line in ((upper, 0), (lower, 3)):
-        points.append(shape.place(where * half, mouth_lines(where, *mouth)[line]))
-    upper, lower = row(-0.9, -0.4, 0.0, 0.4, 0.9), row(0.4, 0.0, -0.4)
-    for where, line in ((upper, 1), (lower, 2)):
-        points.append(shape.place(where * half, mouth_lines(where, *mouth)[line]))
-    return torch.cat(points, 1)
+    for places, line in (
+        (row(-1.0, -0.62, -0.25, 0.0, 0.25, 0.62, 1.0), 0), (row(0.62, 0.25, 0.0, -0.25, -0.62), 3),
+        (row(-0.9, -0.4, 0.0, 0.4, 0.9), 1), (row(0.4, 0.0, -0.4), 2),
+    ):  # fmt: skip
+        lateral.append(places * half)
+        height.append(mouth_lines(places, *mouth)[line])
+        out.append(0 * places)
+    return shape.place(torch.cat(lateral, 1), torch.cat(height, 1), torch.cat(out, 1))
 
 
 def head_marks(shape: HeadShape, face: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def sample_identity(draws: Draws) -> Params:
     # Head and face.
     big = draws.chance(0.2)  # cartoon eyes
     person |= {
-        "head_width": uniform(0.68, 0.80), "chin": uniform(0.22, 0.48), "jaw_round": uniform(3.5, 8.0),
+        "head_width": uniform(0.68, 0.80), "chin": uniform(0.24, 0.50), "jaw_round": uniform(0.0, 1.0),
         "eye_x": uniform(0.30, 0.36), "eye_y": uniform(-0.02, 0.10), "eye_width": uniform(0.145, 0.18),
         "eye_height": uniform(0.095, 0.145), "eye_slant": uniform(-0.03, 0.05), "iris_radius": uniform(0.078, 0.098),
         "brow_y": uniform(0.18, 0.26), "brow_thick": uniform(0.022, 0.055), "brow_arch": uniform(0.0, 0.06),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xdyna.data.synthetic.body import Dresser, bounds
+from xdyna.data.synthetic.body import LimbPainter
 from xdyna.data.synthetic.camera import camera_at
 from xdyna.data.synthetic.draws import Draws, Params, take, to_device
-from xdyna.data.synthetic.face import paint_face, surface_noise
+from xdyna.data.synthetic.face import FacePainter
 from xdyna.data.synthetic.hair import paint_back_hair, paint_front_hair
 from xdyna.data.synthetic.head import HeadShape, head_marks, landmarks, painted_values
 from xdyna.data.synthetic.motion import EXPRESSIONS, motion_at
@@ -16,6 +16,7 @@ from xdyna.data.synthetic.shapes import (
     Canvas,
     Window,
     blur,
+    bounds,
     capsule,
     coverage,
     limb_shade,
@@ -23,6 +24,7 @@ from xdyna.data.synthetic.shapes import (
     sample_texture,
 )
 from xdyna.data.synthetic.skeleton import frame_person, keypoints, pose_skeleton
+from xdyna.data.synthetic.trunk import TrunkPainter
 
 LAG = 0.22
 """Seconds by which hair and hems trail the body."""
@@ -113,9 +115,10 @@ class Troupe:
             zoom, pan = (value.flatten(0, 1) for value in camera_at(camera, times))
             middle = torch.tensor([aspect / 2, 0.5])
             for name in _POINTS:
-                extra = (None,) * (joints[name].dim() - 2)
-                by, moved = zoom[:, None, *extra], pan[:, *extra, :] if extra else pan
-                joints[name] = (joints[name] - middle) * by + middle + moved
+                shape = (-1,) + (1,) * (joints[name].dim() - 2) + (2,)
+                joints[name] = (
+                    (joints[name] - middle) * zoom.view(shape[:-1] + (1,)) + middle + pan.view(shape)
+                )
             for name in ("scale", "head_radius"):
                 joints[name] = joints[name] * zoom
             return state, joints
@@ -166,7 +169,8 @@ class Troupe:
         canvas = Canvas(torch.zeros(len(unit), 3, height, width, device=device))
         low, high = points.amin(1), points.amax(1)
         reach = 1.5 * (high - low).amax(1)
-        window = canvas.window(bounds([(low + high) / 2], reach))
+        box = bounds([(low + high) / 2], reach)
+        window = canvas.window(box)
         angle, lift = foreign["map_light"], foreign["map_lift"]
         flat_part = (1 - lift * lift).sqrt()
         light = torch.stack(
@@ -185,12 +189,12 @@ class Troupe:
         )
         grain = grain.flatten(0, 2)[:, None] * look["map_noise"][:, None, None, None]
         window.image.copy_((first + (second - first) * slope.clamp(0, 1)[:, None] + grain).clamp(0, 1))
-        surface = shape.surface(window.x, window.y)
-        paint_back_hair(window, surface, look, light)
+        paint_back_hair(window, shape, look)
         _bust(window, moved, look, light)
-        noise = surface_noise(texture, surface, scale=2.0)
-        paint_face(window, surface, look, light, noise)
-        paint_front_hair(window, surface, look, light, texture)
+        window.close()
+        FacePainter(canvas, shape, points, look, light, texture, covers=False).paint()
+        window = canvas.window(box)
+        paint_front_hair(window, shape, look, light, texture)
         picture = blur(window.image, foreign["map_blur"] * min(size) / 256, radius=3)
         gain, gamma = look["map_gain"][:, :, None, None], look["map_gamma"][:, None, None, None]
         window.image.copy_((picture * gain).clamp(1e-4, 1).pow(gamma))
@@ -201,7 +205,7 @@ class Troupe:
 def _bust(window: Window, joints: Params, look: Params, light: Tensor) -> None:
     """Neck and shoulders below a foreign head."""
     head, unit = joints["head"], joints["head_radius"]
-    below = torch.stack([0 * unit, 1.75 * unit], 1)
+    below = torch.stack([0 * unit, 1.6 * unit], 1)
     base = head + below
     level = (
         ((window.x - per_pixel(base[:, 0])) / per_pixel(1.9 * unit)) ** 2
@@ -230,7 +234,8 @@ def paint_people(canvas: Canvas, people: Troupe, light: Tensor) -> None:
     look = to_device(head_look(people.shape, people.identity, people.state, people.sway), device)
     joints, light, texture = to_device(places, device), light.to(device), people.texture.to(device)
     front = people.motion["arms_front"].to(device)
-    dresser = Dresser(canvas, look, joints, places, light, texture)
+    trunk = TrunkPainter(canvas, look, joints, places, people.identity, light, texture)
+    limbs = LimbPainter(trunk)
 
     unit = places["head_radius"]
     reach = 1.5 + people.identity["hair_volume"]
@@ -240,21 +245,19 @@ def paint_people(canvas: Canvas, people: Troupe, light: Tensor) -> None:
     back[:, 0] -= 0.5 * unit
     back[:, 2] += 0.5 * unit
     window = canvas.window(back)
-    paint_back_hair(window, people.shape.surface(window.x, window.y), look, light)
+    paint_back_hair(window, people.shape, look)
     window.close()
     if bool((people.motion["arms_front"] == 0).any()):
         for side in ("right", "left"):
-            dresser.arm(side, 1 - front)
-    dresser.legs()
-    dresser.trunk()
+            limbs.arm(side, 1 - front)
+    limbs.legs()
+    trunk.paint()
     locks = people.identity["locks"] * people.identity["hair_length"].clamp(min=0)
     box[:, 3] += unit * (locks - 0.4).clamp(min=0)
+    FacePainter(canvas, people.shape, people.landmarks, look, light, texture).paint()
     window = canvas.window(box)
-    surface = people.shape.surface(window.x, window.y)
-    noise = surface_noise(texture, surface, scale=2.0)
-    paint_face(window, surface, look, light, noise)
-    paint_front_hair(window, surface, look, light, texture)
+    paint_front_hair(window, people.shape, look, light, texture)
     window.close()
     if bool((people.motion["arms_front"] > 0).any()):
         for side in ("right", "left"):
-            dresser.arm(side, front)
+            limbs.arm(side, front)

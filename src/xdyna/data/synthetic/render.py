@@ -154,10 +154,7 @@ def sample_params(
         sample_appearance(draws),
     )
     start = draws.uniform(0, 20, 1)
-    if scatter:
-        times = start + draws.uniform(-2, 4, frames)
-    else:
-        times = start + STEP * torch.arange(frames)
+    times = start + (draws.uniform(-2, 4, frames) if scatter else STEP * torch.arange(frames))
     reference = start + draws.uniform(-2, 4, 1)
     return SyntheticParams(identity, motion, foreign, scene, human, torch.cat([reference, times], 1))
 

@@ -21,7 +21,8 @@ class Scenery:
     """One group of clips of the same kind, being painted.
 
     Attributes:
-        x, y: (b n h w) coordinates in frame heights, x 0 in the middle of the frame; n is 1 when the camera stands still.
+        x, y: (b n h w) coordinates in frame heights, x 0 in the middle of the frame; n is 1 when
+            the camera stands still.
         time: (b n 1 1) seconds.
         knobs: (b KNOBS) uniform numbers, used up in order by `number` and `colour`.
         texture: (b 3 t t) periodic noise with the scene's slope, standard deviation 1.
@@ -56,8 +57,9 @@ class Scenery:
         return sample_texture(self.texture[:, channel : channel + 1], u, v)[:, 0]
 
     def colours(self, u: Tensor, v: Tensor) -> Tensor:
-        """All three channels of the texture, as colours round 0 (b n 3 h w)."""
-        return sample_texture(self.texture, u, v).transpose(1, 2)
+        """The texture as colours round 0 (b n 3 h w): mostly light and dark, as photographs are."""
+        found = sample_texture(self.texture, u, v).transpose(1, 2)
+        return found[:, :, :1] + 0.3 * (found - found.mean(2, keepdim=True))
 
 
 def mix(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:

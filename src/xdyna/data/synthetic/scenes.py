@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xdyna.data.synthetic.draws import TAU
 from xdyna.data.synthetic.scenery import Scenery, edge, ground, hills, mix, sky
-from xdyna.data.synthetic.shapes import ramp, smooth_ramp
+from xdyna.data.synthetic.shapes import bump, ramp, smooth_ramp
 
 Painter = Callable[[Scenery], Tensor]
 
@@ -251,7 +251,7 @@ def lights(scene: Scenery) -> Tensor:
         age = (time * 0.22 * rate / 4 + phase / 6) % 1
         ring = radius * 3.2 * age.sqrt()
         rays = (0.5 + 0.5 * (torch.atan2(dy, dx) * 12 + phase).sin()) ** 3
-        burst = torch.exp(-(((far - ring * 0.8) / (0.25 * ring + 0.004)) ** 2)) * rays * (1 - age) * 1.3
+        burst = bump((far - ring * 0.8) / (0.3 * ring + 0.005)) * rays * (1 - age) * 1.3
         glow = disc * (1 - fireworks) + burst * fireworks
         picture = picture + scene.colour((0, 1), (0.2, 0.9), (0.7, 1)) * glow[:, :, None]
     return picture

@@ -57,7 +57,8 @@ def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Param
         state: of `motion_at`, flattened to (n,).
 
     Returns:
-        (n 2) for `neck`, `pelvis`, `head` and, with prefix right_ and left_, shoulder, elbow, wrist, hip, knee, ankle, toe;
+        (n 2) for `neck`, `pelvis`, `head` and, with prefix right_ and left_, shoulder, elbow, wrist, hip, knee,
+        ankle, toe;
         (n 21 2) for right_hand and left_hand; (n,) for `scale` and `head_radius` (half the head's height).
     """
     scale = placed["scale"] * state["zoom"].exp()
