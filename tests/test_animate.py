@@ -218,7 +218,7 @@ def test_python_call_takes_arrays_and_returns_frames() -> None:
         keypoints=_saved(dancer(5)),
         progress=lambda part, done, total: seen.append(part),
     )
-    assert output.frames.shape == (4, 64, 64, 3)
+    assert output.frames.shape == (4, 80, 80, 3)
     assert output.frames.dtype == np.uint8
     assert list(dict.fromkeys(seen)) == ["preparing pose and face", "denoising", "decoding"]
     with pytest.raises(TypeError, match="stepz"):

@@ -16,7 +16,7 @@ from xdyna.options import ModelPreset
 from xdyna.pipeline import XDynaPipeline
 
 PRESET = ModelPreset(
-    height=64, width=64, multiple=8, steps=2, guidance=1.0, stretch_conditions=False, fps=8.0
+    height=80, width=80, multiple=8, steps=2, guidance=1.0, stretch_conditions=False, fps=8.0
 )
 
 

@@ -103,25 +103,46 @@ def run_conditions(chosen: argparse.Namespace) -> None:
 
 def run_convert(chosen: argparse.Namespace) -> None:
     """`xdyna convert`."""
-    from xdyna.convert import convert_command
+    import torch
+
+    from xdyna.convert import convert_official
 
     with _Bars(chosen.quiet) as bars:
-        report = convert_command(
+        report = convert_official(
             chosen.source,
             chosen.output,
-            dtype=chosen.dtype,
+            dtype=getattr(torch, chosen.dtype),
             check=chosen.check,
-            overwrite=chosen.overwrite,
             progress=bars,
         )
-    _say(report)
+    _say(*report.lines())
 
 
 def run_models(chosen: argparse.Namespace) -> None:
     """`xdyna models`."""
-    from xdyna.weights import models_table
+    from xdyna.weights import describe_models
 
-    _say(models_table(chosen.folder))
+    for model in describe_models(chosen.folder, hashes=not chosen.quick):
+        state = "here" if model.here else "not here"
+        _say(f"{model.name}: {model.title}", f"  {state}: {model.folder}", f"  source: {model.source}")
+        facts = {
+            "licence": model.licence,
+            "sha256": model.hash,
+            "problem": model.problem,
+            "to get it": model.remedy,
+        }
+        _say(*(f"  {name}: {value}" for name, value in facts.items() if value))
+        for part in model.parts:
+            mark = "x" if part.here else " "
+            need = "" if part.required else ", optional"
+            _say(f"  [{mark}] {part.name}: {part.file} ({part.purpose}{need})")
+            where = (
+                f"{part.size / 2**20:.1f} MiB, sha256 {part.hash or 'not computed'}"
+                if part.here
+                else part.source
+            )
+            _say(f"      {where}{', ' + part.licence if part.licence else ''}")
+        _say("")
 
 
 def run_train(chosen: argparse.Namespace) -> None:
@@ -205,7 +226,6 @@ def _add_convert(verbs: Any) -> None:
     parser.add_argument(
         "--dtype", choices=["float16", "bfloat16", "float32"], default="float16", help="number format"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
 
 
 def _add_models(verbs: Any) -> None:
@@ -213,6 +233,7 @@ def _add_models(verbs: Any) -> None:
         verbs, "models", run_models, help="known models: where they come from, licence, what is here"
     )
     parser.add_argument("folder", nargs="?", metavar="DIR", help="where to look for parts on disk")
+    parser.add_argument("--quick", action="store_true", help="do not compute hashes of large files")
 
 
 def _add_train(verbs: Any) -> None:

@@ -15,10 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, cast
 
+import cv2
 import numpy as np
 
+from xdyna.conditions.align import align
+from xdyna.conditions.detect import make_detector
+from xdyna.conditions.draw import draw_pose
+from xdyna.conditions.face import FaceTracker
+from xdyna.conditions.given import PoseVideo, read_keypoints
 from xdyna.conditions.keypoints import Keypoints
+from xdyna.conditions.track import track
 from xdyna.driving import DrivingVideo
 from xdyna.errors import InputError, OutputError
 from xdyna.options import AnimateOptions
@@ -116,9 +124,6 @@ def find_keypoints(
     person: int | None = None,
 ) -> Keypoints:
     """One person's keypoints over some frames, by the detector the options name."""
-    from xdyna.conditions.detect import make_detector
-    from xdyna.conditions.track import track
-
     detector = make_detector(
         "mediapipe" if options.detector == "given" else options.detector, still=still, folder=options.dwpose
     )
@@ -153,12 +158,6 @@ def make_conditions(
     Raises:
         InputError: nobody found in the driving video or the reference, or unusable ready keypoints.
     """
-    import cv2
-
-    from xdyna.conditions.align import align
-    from xdyna.conditions.draw import draw_pose
-    from xdyna.conditions.face import FaceTracker
-    from xdyna.conditions.given import PoseVideo, read_keypoints
 
     def tell(what: str, done: int) -> None:
         if progress is not None:
@@ -171,7 +170,7 @@ def make_conditions(
 
     pose_video: PoseVideo | None = None
     if options.keypoints is not None:
-        given = read_keypoints(options.keypoints, size=driving.size)
+        given = read_keypoints(options.keypoints, size=driving.size, person=options.person)
         if isinstance(given, PoseVideo):
             pose_video, keypoints = given, None
         else:
@@ -186,7 +185,7 @@ def make_conditions(
         )
     aligned = None
     if keypoints is not None:
-        mode = options.align if reference is not None else "none"
+        mode = cast(Literal["retarget", "rigid", "none"], options.align if reference is not None else "none")
         target = None if mode == "none" else reference_keypoints(reference, options, reference_name)
         aligned = align(keypoints, target, canvas=canvas, mode=mode)
 
@@ -257,13 +256,11 @@ def _chosen(keypoints: Keypoints, driving: DrivingVideo, path: str) -> Keypoints
     return keypoints[indices]
 
 
-def _pose_pictures(video: object, driving: DrivingVideo, canvas: tuple[int, int]) -> Iterator[np.ndarray]:
+def _pose_pictures(video: PoseVideo, driving: DrivingVideo, canvas: tuple[int, int]) -> Iterator[np.ndarray]:
     """Ready pose pictures for the chosen frames, resized as the official code does (area, aspect not kept)."""
-    import cv2
+    path = video.path
 
-    path = video.path  # type: ignore[attr-defined]
-
-    frames = iter(replace(driving, source=Path(path), name=str(path)))
+    frames = iter(replace(driving, source=path, name=str(path)))
     for frame in frames:
         yield cv2.resize(frame, (canvas[1], canvas[0]), interpolation=cv2.INTER_AREA)
     raise InputError(path, f"has fewer frames than {driving.name}", "Give a pose video of the same length")

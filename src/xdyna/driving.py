@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -143,3 +144,17 @@ def canvas_size(picture: tuple[int, ...], size: str | None, preset: ModelPreset)
         return max(64, round(side / multiple) * multiple)
 
     return rounded_to(math.sqrt(area * aspect)), rounded_to(math.sqrt(area / aspect))
+
+
+def as_picture(image: str | Path | np.ndarray | Any) -> np.ndarray:
+    """A path, Pillow image or array as (h w 3) uint8."""
+    if isinstance(image, (str, Path)):
+        return media.read_image(image)
+    picture = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise InputError(
+            "reference picture",
+            f"an array of shape {picture.shape} and type {picture.dtype}",
+            "Give (h w 3) uint8 RGB",
+        )
+    return picture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from torch import Tensor
 
 from xdyna import media, weights
 from xdyna.condition_clips import ConditionClips, Progress, make_conditions
-from xdyna.driving import DrivingVideo, canvas_size, open_driving
-from xdyna.errors import InputError, OptionError
+from xdyna.driving import as_picture, canvas_size, open_driving
+from xdyna.errors import OptionError
 from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
 from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
     Controls,
     Networks,
@@ -41,78 +41,6 @@ logger = logging.getLogger(__name__)
 
 DECODE_PIXELS = 8 * 256 * 256
 """Pixels decoded in one go: bounds the memory of decoding whatever the clip's length."""
-
-
-@dataclass
-class Prepared:
-    """A run's inputs, ready for the model.
-
-    Attributes:
-        picture: (h w 3) uint8, the reference as given: image tokens see it whole.
-        reference: (h w 3) uint8 at the canvas's size.
-        driving: the chosen driving frames.
-        conditions: pose and face clips.
-        options: the run's options, every "model's own" filled in.
-    """
-
-    picture: np.ndarray
-    reference: np.ndarray
-    driving: DrivingVideo
-    conditions: ConditionClips
-    options: AnimateOptions
-
-
-@dataclass
-class Encoded:
-    """The reference as the networks read it: its latent (1 c h w), and both halves' tokens."""
-
-    reference: Tensor
-    tokens: Tokens
-    negative: Tokens | None
-
-
-@dataclass
-class Animation:
-    """A run whose frames are decoded while they are read.
-
-    Attributes:
-        frames: iterator over (h w 3) uint8; to be read once.
-        count: how many there will be.
-        fps: their frame rate.
-        prepared: inputs and conditions; its scratch files live until `close`.
-        timings: seconds spent in each part so far.
-    """
-
-    frames: Iterator[np.ndarray]
-    count: int
-    fps: Fraction
-    prepared: Prepared
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def close(self) -> None:
-        """Delete the scratch files."""
-        self.prepared.conditions.close()
-
-
-@dataclass(frozen=True)
-class AnimationOutput:
-    """What calling the pipeline returns.
-
-    Attributes:
-        frames: (f h w 3) uint8.
-        fps: frame rate.
-        options: the options as used.
-    """
-
-    frames: np.ndarray
-    fps: Fraction
-    options: AnimateOptions
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write an mp4 marked as AI-generated."""
-        clip = media.Clip(frames=self.frames, fps=self.fps)
-        media.write_clip(clip, path, overwrite=overwrite)
-        return Path(path)
 
 
 class XDynaPipeline:
@@ -423,17 +351,3 @@ class XDynaPipeline:
                 network.to("cpu")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-
-
-def as_picture(image: str | Path | np.ndarray | Any) -> np.ndarray:
-    """A path, Pillow image or array as (h w 3) uint8."""
-    if isinstance(image, (str, Path)):
-        return media.read_image(image)
-    picture = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise InputError(
-            "reference picture",
-            f"an array of shape {picture.shape} and type {picture.dtype}",
-            "Give (h w 3) uint8 RGB",
-        )
-    return picture

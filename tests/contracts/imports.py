@@ -14,6 +14,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"media", "options", "windows", "models", "conditions"}),
     frozenset({"sampling", "weights", "machine", "driving"}),
     frozenset({"convert", "data", "condition_clips"}),
+    frozenset({"runs"}),
     frozenset({"pipeline"}),
     frozenset({"training", "animate"}),
     frozenset({"condition_files", "demo"}),

@@ -11,7 +11,7 @@ LONGER: dict[str, str] = {}
 
 def too_long(root: Path, longer: dict[str, str]) -> dict[str, int]:
     """Python files of the project's folders above the limit, and their lines."""
-    folders = [root / name for name in ("src", "tests", "benchmarks", "examples")]
+    folders = [root / name for name in ("src", "tests", "benchmarks", "examples", "tools")]
     lengths = {
         path.relative_to(root).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
         for folder in folders
