@@ -242,6 +242,28 @@ class TestBadVideos:
             container.mux(stream.encode(None))
         assert "has sound but no picture" in message(path)
 
+    def test_song_with_a_cover_picture(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.mp3"
+        with av.open(str(path), "w") as container:
+            song = container.add_stream("libmp3lame", rate=48000)
+            song.layout = "mono"
+            cover = container.add_stream("png", rate=1)
+            cover.height, cover.width, cover.pix_fmt = 64, 64, "rgb24"
+            cover.disposition = av.stream.Disposition.attached_pic
+            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")
+            container.mux(cover.encode(picture))
+            container.mux(cover.encode(None))
+            for index in range(10):
+                kind = song.codec_context.format.name
+                block = np.zeros((1, 1152), {"s32p": np.int32, "fltp": np.float32, "s16p": np.int16}[kind])
+                frame = av.AudioFrame.from_ndarray(block, format=kind, layout="mono")
+                frame.sample_rate, frame.pts = 48000, index * 1152
+                container.mux(song.encode(frame))
+            container.mux(song.encode(None))
+        with av.open(str(path)) as container:
+            assert len(container.streams.video) == 1  # as ffmpeg sees it, there is a picture track
+        assert "has sound but no picture" in message(path)
+
     def test_playlist_reads_no_other_file(self, tmp_path: Path, video: Path) -> None:
         path = tmp_path / "a.m3u8"
         path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{video}\n#EXT-X-ENDLIST\n")

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -117,15 +117,13 @@ def temporary_file(path: Path) -> Path:
     Raises:
         OutputError: no file can be made there.
     """
+    temporary = path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem[:60]}-", suffix=f".tmp{path.suffix}", dir=path.parent
-        )
-        os.fchmod(handle, 0o666 & ~_umask())  # mkstemp's 0600 would hide the result from everybody else
-        os.close(handle)
+        # Not mkstemp: its mode 0600 would hide the result from everybody else.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise write_failure(path, error) from error
-    return Path(name)
+    return temporary
 
 
 def temporary_folder(path: Path) -> Path:
@@ -134,9 +132,9 @@ def temporary_folder(path: Path) -> Path:
     Raises:
         OutputError: no folder can be made there.
     """
+    folder = path.with_name(f".{path.name[:40]}-{uuid.uuid4().hex[:12]}.tmp")
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}-", suffix=".tmp", dir=path.parent))
-        folder.chmod(0o777 & ~_umask())
+        folder.mkdir()
     except OSError as error:
         raise write_failure(path, error) from error
     return folder
@@ -161,12 +159,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: str | Path, value: Any, *, overwrite: bool = True) -> Path:
