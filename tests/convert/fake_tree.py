@@ -33,7 +33,9 @@ class Size:
 
     unet: dict[str, Any] = field(
         default_factory=lambda: {
-            "block_out_channels": [32, 32, 64, 64],
+            "block_out_channels": [32, 64],
+            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
             "cross_attention_dim": 24,
             "norm_num_groups": 32,
             "attention_head_dim": 8,
@@ -42,9 +44,7 @@ class Size:
     control: dict[str, Any] = field(
         default_factory=lambda: {"conditioning_embedding_out_channels": [4, 4, 8, 8]}
     )
-    vae: dict[str, Any] = field(
-        default_factory=lambda: {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4}
-    )
+    vae: dict[str, Any] = field(default_factory=lambda: {"block_out_channels": [8, 16], "norm_num_groups": 4})
     text: dict[str, Any] = field(
         default_factory=lambda: {
             "vocab_size": 40,
@@ -94,9 +94,14 @@ def sd_unet(size: Size) -> UNet2DConditionModel:
         return UNet2DConditionModel(**size.unet)
 
 
+def control_config(size: Size) -> dict[str, Any]:
+    """The UNet's layout without its way up, and the picture's embedding."""
+    return {**{key: value for key, value in size.unet.items() if key != "up_block_types"}, **size.control}
+
+
 def controlnet(size: Size, channels: int) -> ControlNetModel:
     with torch.device("meta"):
-        return ControlNetModel(**size.unet, **size.control, conditioning_channels=channels)
+        return ControlNetModel(**control_config(size), conditioning_channels=channels)
 
 
 def autoencoder(size: Size) -> AutoencoderKL:
@@ -104,8 +109,8 @@ def autoencoder(size: Size) -> AutoencoderKL:
         return AutoencoderKL(
             **size.vae,
             layers_per_block=2,
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
+            down_block_types=["DownEncoderBlock2D"] * len(size.vae["block_out_channels"]),
+            up_block_types=["UpDecoderBlock2D"] * len(size.vae["block_out_channels"]),
         )
 
 
@@ -300,7 +305,7 @@ def write_tree(
         network = controlnet(size, channels)
         weights = {f"module.{name}": tensor for name, tensor in fill(shapes_of(network)).items()}
         save(tree / folder / f"{stem}.ckpt", weights)
-        config = {"_class_name": "ControlNetModel", **size.unet, **size.control}
+        config = {"_class_name": "ControlNetModel", **control_config(size)}
         # As published: the openpose file has no such entry.
         write_json(
             tree / place / "config.json", config if channels == 3 else {**config, "conditioning_channels": 6}
