@@ -27,18 +27,18 @@ def sample_appearance(draws: Draws) -> Params:
     direction = torch.stack(
         [angle.cos() * (1 - lift * lift).sqrt(), angle.sin() * (1 - lift * lift).sqrt(), lift], -1
     )
-    ambient = torch.where(flat > 0, uniform(0.75, 0.9), uniform(0.42, 0.78))
+    ambient = torch.where(flat > 0, uniform(0.75, 0.9), uniform(0.50, 0.80))
     return {
         "light": torch.cat([direction, ambient[:, None], flat[:, None]], 1),
-        "gain": 1.02 + 0.065 * strong * draws.normal(3).clamp(-2, 2) + 0.10 * strong * uniform(-1, 1, 1),
-        "gamma": torch.exp(0.22 * strong[:, 0] * uniform(-1, 1)),
+        "gain": 1.12 + 0.065 * strong * draws.normal(3).clamp(-2, 2) + 0.10 * strong * uniform(-1, 1, 1),
+        "gamma": torch.exp(0.22 * strong[:, 0] * uniform(-1, 1) - 0.12),
         "contrast": 1 + 0.25 * strong[:, 0] * uniform(-1, 1),
         "lift": 0.06 * strong[:, 0] * uniform(-0.5, 1),
         "saturation": 1 + strong[:, 0] * torch.where(chance(0.06) > 0, -1.0, uniform(-0.35, 0.3)),
         "vignette": chance(0.5) * uniform(0.1, 0.7),
         "grain": chance(0.4) * (1 - flat) * uniform(0.003, 0.014),
         "grain_texture": draws.texture(1, uniform(0.0, 0.5)),
-        "softness": torch.where(chance(0.35) > 0, uniform(0.4, 1.1), 0.0),  # pixels at 256
+        "softness": torch.where(chance(0.28) > 0, uniform(0.4, 0.9), 0.0),  # pixels at 256
         "compression": chance(0.35) * uniform(0.02, 0.12),
         "depth_blur": torch.where(chance(0.4) > 0, uniform(0.6, 3.2), 0.0),  # pixels at 256
     }

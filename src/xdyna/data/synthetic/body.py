@@ -35,6 +35,9 @@ class LimbPainter:
         distance, along, across = capsule(window.x, window.y, start, end, *radii)
         shade = limb_shade(across, start, end, self.light)
         if folds:
+            # Cloth begins with the light of what it comes from, so that joints do not show.
+            flat = lit(per_pixel(0.85 * self.light[:, 2]), self.light)
+            shade = flat + (shade - flat) * smooth_ramp(along, -0.2, 0.3)
             crease = (along * 17 + across * 3 + phase).sin() * (along * 7 + 2 * phase).sin()
             shade = shade * (1 + folds * crease)
         alpha = (0.5 - distance / window.pixel).clamp(0, 1)

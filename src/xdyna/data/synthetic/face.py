@@ -135,8 +135,9 @@ class FacePainter:
         tuft = ramp(height, at["nose_y"] + 0.08, at["nose_y"] + 0.13)
         tuft = tuft * ramp(height, mouth_top + 0.10, mouth_top + 0.04)
         tuft = tuft * ramp(side, at["mouth_half"] * 1.25, at["mouth_half"] * 0.95)
-        up = (height - at["lip_middle"]).abs() / at["lip_reach"] - 1
-        free = ramp(torch.maximum(side / (at["mouth_half"] * 1.02) - 1, up), 0.0, 0.12)
+        up = (height - at["lip_middle"]) / at["lip_reach"]
+        ring = ((side / (at["mouth_half"] * 1.06)) ** 2 + up * up + 1e-6).sqrt() - 1
+        free = ramp(ring, 0.0, 0.25)
         alpha = torch.maximum(jaw * at["beard"], tuft * at["moustache"]) * free * inside
         alpha = alpha * (0.86 + 0.14 * noise).clamp(0, 1)
         window.paint(alpha, self.look["hair"] * 0.85, shade * (1 + 0.10 * noise), covers=False)

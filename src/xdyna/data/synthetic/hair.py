@@ -85,8 +85,14 @@ def paint_front_hair(window: Window, shape: HeadShape, look: Params, light: Tens
     """
     at = _values(look)
     surface = shape.surface(window.x, window.y)
-    angle, height, v = surface.angle, surface.height, surface.v
+    height, v = surface.height, surface.v
     volume, fringe = at["hair_volume"], at["fringe"]
+    # Places round the head on the hair's own outline, which reaches beyond the skull's.
+    half = at["half_widest"] * (1 + volume - 0.6 * volume * ramp(v, 0.0, 0.5)) + 0.02
+    up = ((v + 0.10) / (0.93 + volume)).clamp(-1, 0)
+    across = ((surface.u - at["skull_u"]) / (half * (1 - up * up).clamp(min=0.01).sqrt())).clamp(-1, 1)
+    turn = torch.atan2(0.93 * at["sin_yaw"], at["head_width"] * at["cos_yaw"])
+    angle = torch.asin(across * 0.9999) - turn
     # The hair line: over the forehead, down the temples, before the ears, round the back.
     from_part = angle - at["part"]
     teeth = at["fringe_jag"] * (
@@ -100,11 +106,8 @@ def paint_front_hair(window: Window, shape: HeadShape, look: Params, light: Tens
     line = line + (0.55 - line) * smooth_ramp(side, 1.65, 1.85)
     bald_crown = 1.6 * (1 - at["hair_here"])
     # The outer edge: the skull's, pushed out by the hair's volume.
-    puff = 1 + volume
     rough = surface_noise(texture, surface, scale=3.0)
     edge = volume * 0.12 * rough + 0.02 * (angle * 13).sin()
-    lower = ramp(v, 0.0, 0.5)
-    half = at["half_widest"] * (puff - 0.6 * volume * lower) + 0.02
     outer = (
         (((surface.u - at["skull_u"]) / half) ** 2 + ((v + 0.10) / (0.93 + volume)) ** 2 + 1e-6).sqrt()
         - 1
@@ -112,7 +115,7 @@ def paint_front_hair(window: Window, shape: HeadShape, look: Params, light: Tens
     )
     alpha = coverage(torch.maximum(outer, (height - line + bald_crown) * 0.9), soft=1.3) * at["hair_here"]
     strand = surface_noise(texture, _Stretched(angle * at["strand"], height * 0.35 + angle * 0.3), scale=1.0)
-    facing = surface.across * per_pixel(light[:, 0]) - 0.8 * per_pixel(light[:, 1]).abs() * v
+    facing = across * per_pixel(light[:, 0]) - 0.8 * per_pixel(light[:, 1]).abs() * v
     gloss = at["hair_gloss"] * bump((v + 0.62 - 0.1 * angle * angle) / 0.17) * (0.6 + 0.4 * strand)
     shade = (0.90 + 0.22 * strand + 0.22 * facing).clamp(0.35, 1.6) * (1 - 0.25 * smooth_ramp(side, 1.1, 1.7))
     thin = 1 - at["stubble_only"] * 0.25

@@ -78,7 +78,7 @@ def sample_identity(draws: Draws) -> Params:
     person["leg_radius"] = 0.036 + 0.013 * build
 
     # Skin: a line of tones from light to dark with a little of other hues.
-    light, dark = torch.tensor([0.97, 0.82, 0.72]), torch.tensor([0.34, 0.21, 0.15])
+    light, dark = torch.tensor([0.97, 0.82, 0.72]), torch.tensor([0.40, 0.26, 0.19])
     person["skin"] = (light + (dark - light) * uniform(0, 1, 1) ** 1.2 + 0.02 * draws.normal(3)).clamp(
         0.08, 1
     )

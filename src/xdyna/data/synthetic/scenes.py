@@ -80,7 +80,7 @@ def land(scene: Scenery) -> Tensor:
         base = scene.number(0.30 + 0.14 * i, 0.46 + 0.15 * i)
         haze = 0.75 - 0.2 * i
         near, far = (
-            scene.colour((0.12, 0.42), (0.2, 0.75), (0.15, 0.65)),
+            scene.colour((0.12, 0.42), (0.2, 0.75), (0.3, 0.8)),
             scene.colour((0.52, 0.68), (0.1, 0.4), (0.45, 0.85)),
         )
         rough = 0.10 if i == 0 else 0.04
@@ -187,7 +187,7 @@ def grass(scene: Scenery) -> Tensor:
         blades = scene.noise(bent * 2.4 + 0.3 * i, 0 * y + 0.2 * i, i % 3)
         shape = ramp(0.55 + 0.38 * blades.clamp(-1.4, 1.3) - up, 0, 0.06)
         dark, light = (
-            scene.colour((hue - 0.05, hue + 0.1), (0.4, 0.9), (0.15, 0.4)),
+            scene.colour((hue - 0.05, hue + 0.1), (0.4, 0.9), (0.2, 0.5)),
             scene.colour((hue - 0.06, hue + 0.08), (0.3, 0.8), (0.45, 0.9)),
         )
         picture = mix(picture, mix(dark, light, (up * 0.8 + 0.12 * blades).clamp(0, 1)), shape)
@@ -297,7 +297,7 @@ def leaves(scene: Scenery) -> Tensor:
         size = 0.75 + 0.35 * i
         tree = scene.noise((x + sway) * size + scene.number(0, 1), (y + 0.5 * sway) * size, i)
         tone = scene.noise((x + 1.3 * sway) * size * 2.3, (y + sway) * size * 2.3, (i + 1) % 3)
-        colour = scene.colour((0.0, 0.05), (0.3, 0.8), (0.2, 0.55))
+        colour = scene.colour((0.0, 0.05), (0.3, 0.8), (0.3, 0.8))
         green = torch.stack(
             [colour[:, :, 0] * (0.6 + hue), colour[:, :, 0] * (1.0 + 0 * hue), colour[:, :, 2] * 0.8], 2
         )

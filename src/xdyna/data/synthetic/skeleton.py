@@ -46,7 +46,7 @@ def frame_person(identity: Params, motion: Params, aspect: float) -> Params:
     top = low + (high - low).clamp(min=0) * motion["top"]
     free = (aspect / 2 - 0.5 * head * scale * 1.4).clamp(min=0)
     x = aspect / 2 + motion["place"] * torch.minimum(free, torch.tensor([0.16, 0.2, 0.3])[framing.long()])
-    return {"scale": scale, "x": x, "y": top + (head + identity["neck"]) * scale}
+    return {"scale": scale, "x": x, "y": top + (1.13 * head + identity["neck"]) * scale}
 
 
 def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Params) -> Params:
@@ -82,7 +82,7 @@ def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Param
     joints: Params = {"neck": neck, "pelvis": pelvis, "scale": scale}
     ground = base_y + (identity["torso"] + leg) * placed["scale"]
     for index, (side, sign) in enumerate(SIDES.items()):
-        shoulder = move(neck, identity["shoulder"], sign * tilt.cos(), 0.12 + sign * tilt.sin(), zero)
+        shoulder = move(neck, identity["shoulder"], sign * tilt.cos(), 0.03 + sign * tilt.sin(), zero)
         raised, forward = state[f"{side}_raise"], state[f"{side}_forward"]
         swing = 0.5 * forward
         elbow = move(
@@ -111,7 +111,7 @@ def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Param
         joints |= _leg(identity, motion, state, side, hip, base_x, ground, scale)
     up = state["roll"] - 0.25 * lean
     radius = identity["head_height"] * scale / 2
-    reach = radius * 0.90 + identity["neck"] * scale
+    reach = radius * 1.16 + identity["neck"] * scale
     joints["head"] = neck + torch.stack([up.sin() * reach - 0.2 * lean * radius, -up.cos() * reach], -1)
     joints["head"] = joints["head"] + torch.stack([0.12 * state["yaw"].sin() * radius, zero], -1)
     joints["head_radius"], joints["head_roll"] = radius, up

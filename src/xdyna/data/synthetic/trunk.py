@@ -71,9 +71,9 @@ class TrunkPainter:
         waist = 0.5 * (shoulder + hip) * at["waist"]
         half = shoulder * 0.93 + (waist - shoulder * 0.93) * smooth_ramp(v, 0.12, 0.62)
         half = half + (hip - waist) * smooth_ramp(v, 0.55, 1.0)
-        # The slope from neck to shoulder.
-        slope = ramp(v, 0.16, -0.02)
-        half = half * (1 - 0.42 * slope * slope.sqrt())
+        # The line from neck to shoulder.
+        rise = ramp(u.abs() / shoulder, 0.95, 0.30)
+        upper = -0.06 - 0.09 * rise * rise
         round_u = (u / half).clamp(-1, 1)
         angle = torch.asin(round_u * 0.999) - at["turn"]
         shade = self._shade(round_u, 0.15 * per_pixel(self.light[:, 1]) * (v - 0.5))
@@ -84,13 +84,13 @@ class TrunkPainter:
         folds = 1 + 0.035 * noise
 
         # Skin first: what the clothes leave bare. A dress has its skirt from the waist on.
-        body = torch.maximum(u.abs() - half, torch.maximum(-0.045 - v, v - 1.02) * length)
+        body = torch.maximum(u.abs() - half, torch.maximum(upper - v, v - 1.02) * length)
         bare = coverage(body) * (1 - at["dress"] * (v > 0.72))
         window.paint(bare, look["skin"], shade)
         self._neck(window)
         self._hips(window, u, v, length, folds)
         if self.wears("top_here"):
-            end = torch.maximum(-0.055 - v, v - torch.where(at["dress"] > 0, 0.8, at["crop"])) * length
+            end = torch.maximum(upper - 0.008 - v, v - torch.where(at["dress"] > 0, 0.8, at["crop"])) * length
             alpha = coverage(torch.maximum(u.abs() - half * at["loose"], end)) * at["top_here"]
             alpha = alpha * (1 - self._neckline(angle, v))
             window.paint(alpha, self.pattern(angle, v, noise), shade * folds)
@@ -99,7 +99,7 @@ class TrunkPainter:
             belt = coverage(torch.maximum((v - 0.985).abs() * length - 0.022 * length, u.abs() - hip * 1.03))
             window.paint(belt * at["belt"], look["shoe"] * 0.7, shade)
         if self.wears("coat"):
-            self._coat(window, u, v, half, length, angle, shade * folds)
+            self._coat(window, u, torch.stack([v, upper]), half, length, angle, shade * folds)
         window.close()
 
     def _axes(self, window: Window) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,9 +183,9 @@ class TrunkPainter:
         size, kind = self.at["neckline"], self.at["collar"]
         wide = torch.where(kind == 2, 0.78, 0.42) * size
         deep = torch.where(kind == 2, 0.17, 0.13) * size
-        rounded = ((angle / wide) ** 2 + ((v + 0.02) / deep) ** 2 + 1e-6).sqrt() - 1
+        rounded = ((angle / wide) ** 2 + ((v + 0.02).clamp(min=0) / deep) ** 2 + 1e-6).sqrt() - 1
         across, down = torch.where(kind == 4, 0.22, 0.36 * size), torch.where(kind == 4, 0.16, 0.27 * size)
-        pointed = angle.abs() / across + v / down - 1
+        pointed = angle.abs() / across + v.clamp(min=0) / down - 1
         level = torch.where((kind == 1) | (kind == 4), pointed, rounded)
         return coverage(level) * (kind != 3)
 
@@ -206,8 +206,8 @@ class TrunkPainter:
         if 4 in kinds:
             # A shirt has two flaps and a row of buttons on a placket.
             shirt = (kind == 4).float() * top
-            flap = (angle.abs() - 0.10 - 0.9 * (v + 0.06)).abs() - 0.10
-            flap = coverage(torch.maximum(flap, torch.maximum(v - 0.15, -0.05 - v)))
+            flap = (angle.abs() - 0.22 - 0.6 * v).abs() - 0.10
+            flap = coverage(torch.maximum(flap, torch.maximum(v - 0.15, -0.12 - v)))
             window.paint(flap * shirt, (look["top"] * 1.08).clamp(max=1), shade * 0.95)
             window.darken(bump(angle / 0.02) * shirt * 0.25)
             row = (v * 7) % 1 - 0.5
@@ -251,15 +251,25 @@ class TrunkPainter:
         return first + (second - first) * amount[:, None]
 
     def _coat(
-        self, window: Window, u: Tensor, v: Tensor, half: Tensor, length: Tensor, angle: Tensor, shade: Tensor
+        self,
+        window: Window,
+        u: Tensor,
+        heights: Tensor,
+        half: Tensor,
+        length: Tensor,
+        angle: Tensor,
+        shade: Tensor,
     ) -> None:
         at = self.at
+        v, upper = heights
         fall = per_pixel(self.joints["coat_fall"])
         t = ((v - 1) * length / fall.clamp(min=1e-3)).clamp(0, 1)
         swayed = u - per_pixel(self.joints["hem_lag"]) * t * t
         edge = torch.maximum(half, self.hip) * 1.10 + fall * 0.16 * t
         gap = at["coat_gap"] * (0.25 + 0.75 * smooth_ramp(v, 0.0, 0.4) + 0.4 * t)
-        level = torch.maximum(swayed.abs() - edge, torch.maximum(-0.06 - v, v - 1 - fall / length) * length)
+        level = torch.maximum(
+            swayed.abs() - edge, torch.maximum(upper - 0.012 - v, v - 1 - fall / length) * length
+        )
         alpha = coverage(level) * (1 - coverage((angle.abs() - gap) * half)) * at["coat"]
         window.paint(alpha, self.look["coat_colour"], shade)
         window.darken(bump((angle.abs() - gap - 0.05) / 0.06) * alpha * 0.25)
