@@ -351,6 +351,7 @@ def test_every_scene_fills_the_frame_with_varied_pictures(name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_accelerator_shows_the_same_world() -> None:
     here = make_batch(7, 4, frames=2, size=SIZE)
     there = make_batch(7, 4, frames=2, size=SIZE, device="cuda")
