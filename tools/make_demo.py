@@ -32,14 +32,18 @@ def pictures(batch: SyntheticBatch, clip: int = 0) -> np.ndarray:
 
 def keypoints(batch: SyntheticBatch, frames: slice, clip: int = 0) -> Keypoints:
     """One clip's exact keypoints."""
-    return Keypoints(**{name: getattr(batch, name)[clip, frames].float().numpy() for name in PARTS}, size=SIZE)
+    return Keypoints(
+        **{name: getattr(batch, name)[clip, frames].float().numpy() for name in PARTS}, size=SIZE
+    )
 
 
 def look(first: int, count: int) -> None:
     """A sheet of the reference and the last frame for a run of seeds."""
     cells = []
     for seed in range(first, first + count):
-        shown = pictures(make_batch(seed, 1, frames=1, size=SIZE, human_share=1.0, still_share=0.0, maps=False))
+        shown = pictures(
+            make_batch(seed, 1, frames=1, size=SIZE, human_share=1.0, still_share=0.0, maps=False)
+        )
         cells.append(media.sheet([[shown[0], shown[1]]], labels=[str(seed)]))
     rows = [cells[i : i + 5] for i in range(0, count, 5)]
     media.write_image("demo_candidates.png", media.sheet(rows), overwrite=True)
@@ -47,7 +51,9 @@ def look(first: int, count: int) -> None:
 
 def main() -> None:
     """Write the assets, or a sheet to choose from."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--look", nargs=2, type=int, metavar=("FIRST", "COUNT"))
     chosen = parser.parse_args()
     if chosen.look:

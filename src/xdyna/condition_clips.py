@@ -20,7 +20,7 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from xdyna.conditions.align import align
+from xdyna.conditions.align import align, warp_frame
 from xdyna.conditions.detect import make_detector
 from xdyna.conditions.draw import draw_pose
 from xdyna.conditions.face import FaceTracker
@@ -203,10 +203,7 @@ def make_conditions(
                 break
             landmarks = aligned.keypoints.face[index]
             clips.faces_found += bool((landmarks[:, 2] > 0).any())
-            # alignment speaks of pixel corners, OpenCV of pixel centres
-            matrix = aligned.frame_to_canvas[index].astype(np.float64)
-            matrix = np.column_stack([matrix[:, :2], matrix @ [0.5, 0.5, 1.0] - 0.5])
-            warped = cv2.warpAffine(frame, matrix, (canvas[1], canvas[0]), flags=cv2.INTER_LINEAR)
+            warped = warp_frame(frame, aligned.frame_to_canvas[index], canvas)
             local, global_ = tracker.step(warped, landmarks)
             clips.append(draw_pose(aligned.keypoints, index), local, global_)
     except BaseException:

@@ -26,7 +26,9 @@ def test_configs_open_with_command_hardware_and_time(path: Path) -> None:
 
 
 def test_overrides_are_applied_in_order() -> None:
-    config = load_config(SMOKE, overrides=["image.batch=5", "image.batch=7", "data.size=[32, 48]", "loss.kl=1"])
+    config = load_config(
+        SMOKE, overrides=["image.batch=5", "image.batch=7", "data.size=[32, 48]", "loss.kl=1"]
+    )
     assert config.image.batch == 7
     assert config.data.size == (32, 48)
     assert config.loss.kl == 1.0

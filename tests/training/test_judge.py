@@ -24,7 +24,9 @@ def test_the_judge_reads_the_expressions_that_are_rendered() -> None:
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 64)])
 def test_shapes_do_not_depend_on_the_pictures_size(size: tuple[int, int]) -> None:
-    mask, joints, expression = Judge(16)(torch.rand(2, 3, *size) * 2 - 1, torch.tensor([[30.0, 30.0, 9.0]] * 2))
+    mask, joints, expression = Judge(16)(
+        torch.rand(2, 3, *size) * 2 - 1, torch.tensor([[30.0, 30.0, 9.0]] * 2)
+    )
     assert mask.shape == (2, 1, 128, 128)
     assert joints.shape == (2, len(JOINTS), 2)
     assert expression.shape == (2, 8)

@@ -78,7 +78,9 @@ def test_a_termination_signal_saves_and_stops(
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setitem(
-        loop.STAGES, "autoencoder", dataclasses.replace(STAGES["autoencoder"], step=step_and_signal)  # type: ignore[arg-type]
+        loop.STAGES,
+        "autoencoder",
+        dataclasses.replace(STAGES["autoencoder"], step=step_and_signal),  # type: ignore[arg-type]
     )
     old = signal.getsignal(signal.SIGTERM)
     progress = train(smoke_config, output=tmp_path, device="cpu")
@@ -112,9 +114,7 @@ def test_autoencoder_learns_to_reconstruct(smoke_config: TrainConfig, tmp_path: 
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
-def test_another_model_in_the_folder_is_an_error(
-    finished_run: Path, smoke_config: TrainConfig
-) -> None:
+def test_another_model_in_the_folder_is_an_error(finished_run: Path, smoke_config: TrainConfig) -> None:
     other = dataclasses.replace(smoke_config, seed=2)
     with pytest.raises(OptionError, match="seed"):
         train(other, output=finished_run, device="cpu")

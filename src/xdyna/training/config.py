@@ -92,8 +92,10 @@ class StageConfig:
     refresh: float = 0.0
     """Fresh clips rendered per clip trained on; 0 keeps the pool as it is."""
     learning_rate: float = 6e-4
+    matrix_rate: float = 0.0
+    """Learning rate of weight matrices under Muon; 0 = AdamW for everything (see `optimiser.py`)."""
     final_learning_rate: float = 0.04
-    """Share of `learning_rate` at the end of the cosine."""
+    """Share of the learning rates at the end of the cosine."""
     decay_from: float = 0.5
     """Share of the stage's budget after which the cosine begins."""
     warmup: int = 100

@@ -30,6 +30,7 @@ from xdyna.training.checkpoints import JUDGE_FILE, load_state, save_state, set_l
 from xdyna.training.config import StageConfig, TrainConfig, load_config, to_dict
 from xdyna.training.judge import Judge
 from xdyna.training.networks import build_networks, build_scheduler
+from xdyna.training.optimiser import MuonAdamW
 from xdyna.training.pool import Pool, to_signed
 from xdyna.training.stages import STAGES, Run, stage_parameters
 
@@ -187,8 +188,11 @@ class _Trainer:
         parameters = stage_parameters(self.run, stage)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        self.optimiser = torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        self.optimiser = MuonAdamW(
+            parameters,
+            rate=settings.learning_rate,
+            matrix_rate=settings.matrix_rate,
+            weight_decay=settings.weight_decay,
         )
         if self._optimiser_state is not None:
             self.optimiser.load_state_dict(self._optimiser_state)
@@ -223,7 +227,7 @@ class _Trainer:
                 return False
             rate = _learning_rate(settings, steps, share)
             for group in self.optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             losses = stage.step(self.run, pool, settings)
             self.optimiser.zero_grad(set_to_none=True)
             losses["loss"].backward()

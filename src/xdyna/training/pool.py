@@ -98,6 +98,12 @@ class Pool:
         first = self.cursor
         for chunk in range(max(self.cursor, target - self.chunks), target):
             self._render(chunk)
+            if chunk % 10 == 9:
+                logger.info(
+                    "pool: %d of %d clips",
+                    (chunk + 1 - first) * self.data.chunk,
+                    (target - first) * self.data.chunk,
+                )
         if target > first:
             logger.info(
                 "pool: %d clips rendered in %.0f s",
