@@ -1,14 +1,14 @@
 # Two commands for newcomers:  make demo   make test
 # Each makes the environment .venv on its first run; later runs only do what has changed.
 #
-#   make demo PYTHON=python3.12        another interpreter (3.10 to 3.12)
+#   make demo PYTHON=python3.12        another interpreter (3.11 or 3.12)
 #   make demo VENV=/tmp/xdyna          another place for the environment
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
 #                                      on Linux without a GPU: torch without its gigabytes of CUDA packages
 
 # The first interpreter that really starts (pyenv's shims exist and fail) and is of a version we support.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; \
+PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; \
 	done)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -40,7 +40,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "No Python 3.10, 3.11 or 3.12 found. Install one, or name it: make PYTHON=/path/to/python"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found. Install one, or name it: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # Order-only on the interpreter: its own date says nothing about what is installed.

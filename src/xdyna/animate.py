@@ -8,7 +8,7 @@ import platform
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,7 @@ def _record(
     return {
         "ai_generated": True,
         "xdyna": xdyna.__version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": {
             name: {"path": str(Path(path).resolve()), "sha256": file_digest(path)}
             for name, path in (("image", image), ("video", video))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
+import tomllib
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from xdyna.errors import InputError, OptionError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 STAGE_NAMES = ("autoencoder", "judge", "image", "clips")
 """The stages there are, in the order they usually run; `stages.py` says what each trains."""

@@ -89,7 +89,8 @@ def _autoencoder(model: ModelConfig) -> AutoencoderKL:
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
             if name.endswith("conv2"):
                 nn.init.zeros_(module.weight)
     return network
