@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from xdyna.errors import InputError, OptionError
+from xdyna.errors import InputError, OptionError, WeightsError
 from xdyna.training.__main__ import main
 from xdyna.training.checkpoints import MEBI, export_model, export_split, join_split, load_run
+from xdyna.training.config import TrainConfig
 from xdyna.training.judge import Judge
+from xdyna.training.loop import train
 from xdyna.weights import load_components, read_preset
 
 NETWORKS = ("unet", "vae", "pose_controlnet", "face_controlnet")
@@ -84,3 +87,27 @@ def test_the_command_line_exports_splits_and_joins(
     assert (tmp_path / "again" / "model_index.json").is_file()
     assert main(["export", str(tmp_path), str(tmp_path / "nothing")]) == 2
     assert "state.pt" in capsys.readouterr().err
+
+
+def test_a_fresh_run_can_start_from_a_model(
+    finished_run: Path, smoke_config: TrainConfig, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    export_model(finished_run, model, storage="fp32")
+    config = dataclasses.replace(smoke_config, initial=str(model), stages=("image",), seed=99)
+    train(config, output=tmp_path / "run", max_steps=1, device="cpu")
+    _, before, _ = load_run(finished_run)
+    _, after, _ = load_run(tmp_path / "run", averaged=False)
+    for key, value in before.vae.state_dict().items():
+        assert torch.equal(value, after.vae.state_dict()[key]), key
+    assert after.vae.config.scaling_factor == pytest.approx(before.vae.config.scaling_factor)
+    changed = [
+        key
+        for key, value in before.unet.state_dict().items()
+        if not torch.equal(value, after.unet.state_dict()[key])
+    ]
+    assert changed
+    wider = dataclasses.replace(config.model.unet, channels=tuple(2 * c for c in config.model.unet.channels))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, unet=wider))
+    with pytest.raises(WeightsError, match="does not fit the config"):
+        train(config, output=tmp_path / "other", max_steps=1, device="cpu")

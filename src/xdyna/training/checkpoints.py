@@ -22,7 +22,7 @@ from xdyna.options import ModelPreset
 from xdyna.training.config import TrainConfig, build_config, load_config, to_dict
 from xdyna.training.judge import Judge
 from xdyna.training.networks import Networks, build_networks, build_scheduler
-from xdyna.weights import save_model
+from xdyna.weights import load_components, resolve, save_model
 
 STATE_FILE, CONFIG_FILE, JUDGE_FILE, PARTS_FILE = "state.pt", "config.json", "judge.safetensors", "parts.json"
 MEBI = 2**20
@@ -159,6 +159,35 @@ def join_split(
     networks, judge = _assemble(config, weights, index["latents"])
     _write_model(config, networks, output, storage=storage, card=card)
     judge.save(output.parent / JUDGE_FILE)
+
+
+def load_initial(networks: Networks, model: str) -> dict[str, float]:
+    """Give the networks the weights of a finished model; returns the scale and shift of its latents.
+
+    Args:
+        networks: freshly built, on the CPU.
+        model: a folder or "embedded".
+
+    Raises:
+        WeightsError: no such model, or one of other widths.
+    """
+    folder = resolve(model)
+    parts = load_components(folder, dtype=torch.float32, names=list(networks.named()))
+    for name, network in networks.named().items():
+        if parts[name] is None:
+            raise WeightsError(folder, f"has no {name}", "Start from a model that this trainer made")
+        try:
+            network.load_state_dict(parts[name].state_dict())
+        except RuntimeError as error:
+            raise WeightsError(
+                folder,
+                f"{name} does not fit the config ({error})",
+                "Use the config that the model was trained with",
+            ) from error
+    config = parts["vae"].config
+    latents = {"scale": config.scaling_factor, "shift": config.shift_factor or 0.0}
+    set_latents(networks, latents)
+    return latents
 
 
 def set_latents(networks: Networks, latents: dict[str, float]) -> None:

@@ -144,6 +144,9 @@ class TrainConfig:
     stages: tuple[str, ...] = STAGE_NAMES
     """Stages to run, in order."""
     judge_width: int = 64
+    initial: str = ""
+    """A model folder, or "embedded", whose weights a fresh run starts from, such as a shipped model that is to be
+    trained further; its widths must be those of `model`. The judge is not part of a model and starts anew."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)

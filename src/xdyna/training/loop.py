@@ -26,7 +26,14 @@ import torch
 from torch import nn
 
 from xdyna.errors import OptionError, OutputError, ResourceError
-from xdyna.training.checkpoints import JUDGE_FILE, load_state, save_state, set_latents, write_config
+from xdyna.training.checkpoints import (
+    JUDGE_FILE,
+    load_initial,
+    load_state,
+    save_state,
+    set_latents,
+    write_config,
+)
 from xdyna.training.config import StageConfig, TrainConfig, load_config, to_dict
 from xdyna.training.judge import Judge
 from xdyna.training.networks import build_networks, build_scheduler
@@ -148,6 +155,8 @@ class _Trainer:
         state = load_state(folder) if resume else None
         if state is not None:
             self._restore(state)
+        elif config.initial:
+            self.latents = load_initial(self.run.networks, config.initial)
         write_config(folder, config)
         for module in self.run.modules().values():
             module.to(device).requires_grad_(False).eval()
