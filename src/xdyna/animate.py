@@ -24,6 +24,9 @@ from xdyna.pipeline import Animation, XDynaPipeline
 SHEET_FRAMES = 6
 """Frames shown on the contact sheet."""
 
+SHEET_HEIGHT = 256
+"""Height of the sheet's pictures, and the least height of the comparison's, in pixels."""
+
 
 @dataclass(frozen=True)
 class AnimateResult:
@@ -101,7 +104,11 @@ def animate_file(
                         strips.append(cells)
         if options.compare:
             rows = [list(row) for row in zip(*strips, strict=True)]
-            media.write_image(sheet, media.sheet(rows, labels=list(LABELS)), overwrite=options.overwrite)
+            media.write_image(
+                sheet,
+                media.sheet(rows, labels=list(LABELS), height=SHEET_HEIGHT),
+                overwrite=options.overwrite,
+            )
         timings = {"load": loaded, **animation.timings, "total": time.perf_counter() - begin}
         record = _record(image, video, output, animation, pipeline, timings)
         media.write_json(settings, record)
@@ -132,7 +139,8 @@ class _Comparison:
         )
         pose = prepared.conditions.pose([index])[0]
         cells = [prepared.reference, next(self._driving), pose, face, result]
-        frame = media.compare_frame(cells, list(LABELS))
+        height = max(SHEET_HEIGHT, result.shape[0])
+        frame = media.compare_frame(cells, list(LABELS), height=height)
         if self._writer is None:
             size = (frame.shape[0], frame.shape[1])
             self._writer = self._stack.enter_context(

@@ -16,6 +16,9 @@ from xdyna.options import AnimateOptions, ModelPreset
 PREVIEW_FRAMES = 6
 """Frames shown on the preview sheet."""
 
+PREVIEW_HEIGHT = 320
+"""Height of its pictures, in pixels."""
+
 
 def write_conditions(
     video: str | Path,
@@ -75,7 +78,10 @@ def write_conditions(
             rows.insert(0, [target] * len(drivers))
             labels.insert(0, "reference")
         media.write_image(
-            sheet_path, media.sheet(rows, labels=labels), overwrite=options.overwrite, ai_generated=False
+            sheet_path,
+            media.sheet(rows, labels=labels, height=PREVIEW_HEIGHT),
+            overwrite=options.overwrite,
+            ai_generated=False,
         )
         return [*written, sheet_path]
 
