@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parts, judge, cases=given.cases, frames=given.frames, steps=given.steps, seed=given.seed,
             size=size, cross=not given.no_cross,
         )  # fmt: skip
-    report["model"] = str(given.model)
+    report["folder"] = str(given.model)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for name, picture in sheets.items():
         Image.fromarray(picture).save(output / f"{name}.png", optimize=True)
