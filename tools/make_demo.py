@@ -19,7 +19,7 @@ from xdyna import media
 from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.data.synthetic import SyntheticBatch, make_batch
 
-PERSON_SEED, MOTION_SEED = 900_000_118, 900_000_107
+PERSON_SEED, MOTION_SEED = 900_000_107, 900_000_118
 SIZE, FRAMES = (256, 256), 24
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "xdyna" / "assets" / "demo"
 
