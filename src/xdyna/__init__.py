@@ -29,7 +29,7 @@ _HOMES = {
     "animate_file": "xdyna.animate",
 }
 
-__all__ = [  # noqa: PLE0604, F822: the names are attributes made by __getattr__
+__all__ = [
     "AnimateOptions",
     "AnimationOutput",
     "Clip",

@@ -240,8 +240,10 @@ class TestWholeOrNothing:
 
     def test_ctrl_c_in_another_process(self, tmp_path: Path) -> None:
         code = (
-            "import sys, numpy as np\n"
+            "import signal, sys, numpy as np\n"
             "from xdyna.media import ClipWriter\n"
+            # a shell's background jobs, and so some CI, start with Ctrl-C ignored
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "rng = np.random.default_rng(0)\n"
             "with ClipWriter(sys.argv[1], size=(256, 256), fps=8) as writer:\n"
             "    while True:\n"
