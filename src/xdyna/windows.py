@@ -12,11 +12,6 @@ from __future__ import annotations
 
 import math
 
-from xdyna.errors import OptionError
-
-LOOPS = ("closed", "open")
-"""How windows treat the clip's end."""
-
 
 def context_windows(
     frames: int,
@@ -76,18 +71,6 @@ def step_windows(frames: int, *, size: int, overlap: int, loop: str, offset: int
     if loop == "closed":
         return context_windows(frames, size=size, overlap=overlap, offset=offset)
     return open_windows(frames, size=size, overlap=overlap, offset=offset)
-
-
-def check_windows(*, size: int, overlap: int, loop: str) -> None:
-    """Raise OptionError unless the three window options make sense together."""
-    if loop not in LOOPS:
-        raise OptionError("--loop", f"got {loop!r}, allowed are {', '.join(LOOPS)}")
-    if size < 1:
-        raise OptionError("--window", f"got {size}, it must be at least 1")
-    if not 0 <= overlap < size:
-        raise OptionError(
-            "--overlap", f"got {overlap}, it must be at least 0 and less than the window's {size}"
-        )
 
 
 def _bit_reversed_fraction(number: int) -> float:
