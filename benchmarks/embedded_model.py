@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with torch.inference_mode():
         report, sheets = measure(
             parts, judge, cases=given.cases, frames=given.frames, steps=given.steps, seed=given.seed,
-            size=size, cross=not given.no_cross,
+            size=size, cross=not given.no_cross, shared_noise=preset.shared_noise,
         )  # fmt: skip
     report["folder"] = str(given.model)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -79,6 +79,7 @@ def measure(
     seed: int,
     size: tuple[int, int],
     cross: bool,
+    shared_noise: float = 0.0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Generate and measure.
 
@@ -91,6 +92,7 @@ def measure(
         seed: of the start noise.
         size: (height, width).
         cross: also drive every person by the next one's motion.
+        shared_noise: of the start noise, as the model was trained.
 
     Returns:
         the report; contact sheets (h w 3) uint8 by name.
@@ -102,7 +104,7 @@ def measure(
     rebuilt = decode(vae, encode(vae, truth.frames.flatten(0, 1))).unflatten(0, truth.frames.shape[:2])
     copied = batch.frames[:, :1].expand_as(truth.frames)
     started = time.monotonic()
-    videos = generate(parts, batch, steps=steps, seed=seed)
+    videos = generate(parts, batch, steps=steps, seed=seed, shared_noise=shared_noise)
     seconds = time.monotonic() - started
     report: dict[str, Any] = {
         "cases": cases, "people": int(truth.human.sum()), "still": int(truth.still.sum()), "frames": frames,
@@ -120,7 +122,7 @@ def measure(
     if cross and len(people) > 1:
         driver = torch.arange(cases, device=device)
         driver[people] = people.roll(1)
-        swapped = generate(parts, batch, steps=steps, seed=seed, driver=driver)
+        swapped = generate(parts, batch, steps=steps, seed=seed, shared_noise=shared_noise, driver=driver)
         driven = dataclasses.replace(
             truth, mask=truth.mask[driver], body=truth.body[driver], head=truth.head[driver],
             expression=truth.expression[driver],
@@ -160,7 +162,13 @@ def truth_of(batch: SyntheticBatch) -> Truth:
 
 
 def generate(
-    parts: dict[str, Any], batch: SyntheticBatch, *, steps: int, seed: int, driver: torch.Tensor | None = None
+    parts: dict[str, Any],
+    batch: SyntheticBatch,
+    *,
+    steps: int,
+    seed: int,
+    shared_noise: float,
+    driver: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Every case's video, (n f 3 h w) in [0, 1]; case i is driven by case `driver[i]`."""
     networks = Networks(parts["unet"], parts["pose_controlnet"], parts["face_controlnet"])
@@ -177,7 +185,9 @@ def generate(
             networks,
             scheduler,
             reference=reference,
-            latents=start_latents(reference, count, scheduler, generator=generator),
+            latents=start_latents(
+                reference, count, scheduler, generator=generator, shared_noise=shared_noise
+            ),
             controls=Controls(
                 pose=lambda picks, source=source: batch.pose[source, 1:][list(picks)][None].float(),
                 face=lambda picks, source=source: face[source, 1:][list(picks)][None].float(),

@@ -114,6 +114,13 @@ class AnimateOptions:
     reference_scale: float = option(
         1.0, "strength of the reference picture (Dynamics-Adapter)", group=CONTROL, minimum=0
     )
+    motion: float | None = option(
+        None,
+        "how lively the scene is: 0 still, 1 as such scenes usually are, 2 wild (default: the model's own choice)",
+        group=CONTROL,
+        minimum=0,
+        maximum=2,
+    )
     align: str = option(
         "retarget",
         "retarget: the driver's motion on the reference's limbs and place; rigid: one shift and scale for "
@@ -265,6 +272,9 @@ class ModelPreset:
         steps, guidance: sampling defaults.
         stretch_conditions: stretch condition clips to [0, 1] by their extremes, as the official code does.
         fps: frame rate the model was trained at, for the record; 0 when not known.
+        shared_noise: share of the start noise's variance that all frames have in common, as in training.
+        motion_energy: what `--motion 1` stands for, the median motion energy of the moving scenes the model was
+            trained on; 0 for a model that cannot be told.
     """
 
     height: int = 896
@@ -274,3 +284,19 @@ class ModelPreset:
     guidance: float = 7.5
     stretch_conditions: bool = True
     fps: float = 0.0
+    shared_noise: float = 0.0
+    motion_energy: float = 0.0
+
+    def energy(self, motion: float | None) -> float | None:
+        """The motion energy that `--motion` asks for: none for 0, the median for 1, about three times that for 2.
+
+        Raises:
+            OptionError: the model cannot be told.
+        """
+        if motion is None:
+            return None
+        if not self.motion_energy:
+            raise OptionError(
+                "--motion", "this model was not trained to be told how lively a scene is", "Leave it away"
+            )
+        return self.motion_energy * float(motion) ** 1.5

@@ -216,6 +216,7 @@ class XDynaPipeline:
             raise OptionError(
                 "--window", f"got {options.window}, this model's motion modules see {maximum} at most"
             )
+        self.preset.energy(options.motion)  # speak before any work is done
         return replace(
             options,
             steps=options.steps or self.preset.steps,
@@ -267,7 +268,13 @@ class XDynaPipeline:
         assert options.guidance is not None
         scheduler = make_scheduler(options.scheduler, self.scheduler)
         set_timesteps(scheduler, options.steps, self.device)
-        latents = start_latents(encoded.reference, conditions.frames, scheduler, generator=generator)
+        latents = start_latents(
+            encoded.reference,
+            conditions.frames,
+            scheduler,
+            generator=generator,
+            shared_noise=self.preset.shared_noise,
+        )
         controls = Controls(
             pose=self._source(conditions, "pose"),
             face=self._source(conditions, "face") if conditions.faces_found else None,
@@ -290,6 +297,7 @@ class XDynaPipeline:
                 controls=controls,
                 guidance=options.guidance,
                 reference_scale=options.reference_scale,
+                motion=self.preset.energy(options.motion),
                 plan=WindowPlan(options.window, options.overlap, options.loop),
                 generator=generator,
                 on_window=on_window,

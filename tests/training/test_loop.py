@@ -14,6 +14,7 @@ from xdyna.training import loop
 from xdyna.training.checkpoints import load_run, load_state
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.loop import run, train
+from xdyna.training.schedule import learning_rate
 from xdyna.training.networks import build_networks
 from xdyna.training.stages import STAGES
 
@@ -93,7 +94,7 @@ def test_a_termination_signal_saves_and_stops(
 
 def test_the_learning_rate_warms_up_stays_and_decays() -> None:
     stage = StageConfig(steps=100, learning_rate=1.0, warmup=10, decay_from=0.5, final_learning_rate=0.1)
-    rates = [loop._learning_rate(stage, step, step / 100) for step in range(101)]
+    rates = [learning_rate(stage, step, step / 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[20] == rates[50] == 1.0
     assert rates[75] == pytest.approx(0.55)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
+from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
 from xdyna.models.attention import Attention, attend
@@ -123,3 +125,34 @@ class MotionModule(nn.Module):
         output = x.clone()  # keeps the memory format, which torch.cat would not
         output.unflatten(0, (-1, frames))[:, 1:].add_(self.temporal_transformer(x, frames=frames))
         return output
+
+
+class MotionStrength(nn.Module):
+    """How lively a clip is, told to the whole network as an addition to its time embedding.
+
+    Not part of the published model. The strength is a clip's motion energy: the mean absolute change of the
+    background from frame to frame on the scale 0..255, 0 for a scene in which nothing moves. It enters as a sinusoidal
+    code of log(1 + energy); the last layer starts at zero, so that an untrained module changes nothing.
+
+    Args:
+        channels: width of the time embedding.
+    """
+
+    CODE_CHANNELS = 64
+    CODE_SCALE = 100.0
+    """Codes are made for timesteps up to a thousand; log(1 + 255) times this is 555."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.code = Timesteps(self.CODE_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.linear_1 = nn.Linear(self.CODE_CHANNELS, channels)
+        self.linear_2 = nn.Linear(channels, channels)
+        nn.init.zeros_(self.linear_2.weight)
+        nn.init.zeros_(self.linear_2.bias)
+
+    def forward(self, energy: Tensor) -> Tensor:
+        """(b,) energies, NaN for "not told" -> (b channels); zeros where not told."""
+        told = ~energy.isnan()
+        level = torch.where(told, energy, 0).clamp(min=0).log1p()
+        code = self.code(self.CODE_SCALE * level).to(self.linear_1.weight.dtype)
+        return self.linear_2(F.silu(self.linear_1(code))) * told[:, None].to(code.dtype)

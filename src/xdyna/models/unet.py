@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models.attention import AttentionOptions, Context
 from xdyna.models.blocks import BlockOptions, ClipGroupNorm, DownBlock, MidBlock, UpBlock
+from xdyna.models.motion import MotionStrength
 
 DOWN_TYPES = {"CrossAttnDownBlock3D": True, "DownBlock3D": False}
 UP_TYPES = {"CrossAttnUpBlock3D": True, "UpBlock3D": False}
@@ -48,6 +49,8 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         position_gain: None as published; a number adds a position code with a learnable gain to the queries
             and keys of self-attention, for training from scratch.
         adapter_query_init: "query" (official) or "key": what the adapter's queries start as a copy of.
+        motion_condition: False as published; True builds `motion_strength`, which lets a caller say how lively
+            the scene is to be.
 
     Raises:
         OptionError: options that do not fit each other.
@@ -78,6 +81,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         reference: str = "dynamics-adapter",
         position_gain: float | None = None,
         adapter_query_init: str = "query",
+        motion_condition: bool = False,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -113,6 +117,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
 
         self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(widths[0], time_channels)
+        self.motion_strength = MotionStrength(time_channels) if motion_condition else None
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         skips = [widths[0]]
         self.down_blocks = nn.ModuleList()
@@ -152,6 +157,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         mid_residual: Tensor | None = None,
         reference_scale: float | Tensor = 1.0,
         temporal: bool = True,
+        motion: Tensor | float | None = None,
     ) -> Tensor:
         """Predict all frames; that of frame 0, the reference, means nothing.
 
@@ -163,12 +169,14 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             mid_residual: the one for the mid block.
             reference_scale: strength of the reference's residual: 1 as trained, 0 without; or (b).
             temporal: False skips the motion modules; then f may be anything.
+            motion: how lively the scene is to be, for a network built with `motion_condition`: the motion energy
+                (see `models.motion.MotionStrength`), one for all or (b), NaN for "not told"; None tells nothing.
 
         Returns:
             (b out_channels 1+f h w)
 
         Raises:
-            OptionError: more frames than the motion modules know.
+            OptionError: more frames than the motion modules know, or `motion` for a network without it.
             WeightsError: residuals of a ControlNet that does not fit.
         """
         batch, _, frames, _, _ = sample.shape
@@ -176,7 +184,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         time = torch.as_tensor(timestep, device=sample.device).expand(batch)
         context = Context(
             frames=frames,
-            time=self.time_embedding(self.time_proj(time).to(sample.dtype)),
+            time=self._embed(time, motion, sample),
             tokens=encoder_hidden_states,
             reference_scale=reference_scale,
             temporal=temporal,
@@ -198,6 +206,16 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             x = block(x, skips, context)
         x = self.conv_out(F.silu(self.conv_norm_out(x, frames=frames)))
         return x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
+
+    def _embed(self, time: Tensor, motion: Tensor | float | None, sample: Tensor) -> Tensor:
+        """Timesteps (b,) and motion energies -> the time embedding (b d)."""
+        embedding = self.time_embedding(self.time_proj(time).to(sample.dtype))
+        if motion is None:
+            return embedding
+        if self.motion_strength is None:
+            raise OptionError("--motion", "this model was not trained to be told how lively a scene is")
+        energy = torch.as_tensor(motion, dtype=torch.float32, device=sample.device).expand(len(sample))
+        return embedding + self.motion_strength(energy).to(embedding.dtype)
 
     def _check_call(self, frames: int, temporal: bool, down_residuals: Sequence[Tensor] | None) -> None:
         longest = self.config.motion_max_length

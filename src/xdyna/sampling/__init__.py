@@ -25,6 +25,7 @@ from xdyna.sampling.latents import (
     decode_latents,
     degrade_reference,
     encode_reference,
+    mix_noise,
     start_latents,
 )
 from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
@@ -50,6 +51,7 @@ __all__ = [
     "encode_text",
     "guide",
     "make_scheduler",
+    "mix_noise",
     "normalise_condition",
     "predict",
     "resize_condition",

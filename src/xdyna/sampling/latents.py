@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ def start_latents(
     generator: torch.Generator | None = None,
     mask: Tensor | None = None,
     noise: Tensor | None = None,
+    shared_noise: float = 0.0,
 ) -> Tensor:
     """Latents at the scheduler's first timestep: the degraded reference, noised (spec.md 6, fixture viii).
 
@@ -77,6 +79,8 @@ def start_latents(
         generator: CPU generator for mask and noise where these are not given.
         mask: (b c 1+f h w) uniform draw in place of the generator's.
         noise: (b c 1+f h w) normal draw in place of the generator's.
+        shared_noise: share of the noise's variance that all frames have in common; 0 as the official code.
+            What a model was trained with is in its preset.
 
     Returns:
         (b c f h w) float32. Where the schedule ends in pure noise, the reference leaves no trace in it.
@@ -84,10 +88,26 @@ def start_latents(
     batch, channels, height, width = reference.shape
     shape = (batch, channels, frames + 1, height, width)
     mask = torch.rand(shape, generator=generator) if mask is None else mask
-    noise = torch.randn(shape, generator=generator) if noise is None else noise
+    if noise is None:
+        noise = mix_noise(torch.randn(shape, generator=generator), shared=shared_noise)
     degraded = degrade_reference(reference, frames, mask=mask.to(reference.device))
     noise = noise.to(reference.device)
     return scheduler.add_noise(degraded, noise, scheduler.timesteps[:1])[:, :, 1:]
+
+
+def mix_noise(noise: Tensor, *, shared: float) -> Tensor:
+    """Give the frames of independent noise a common part, its variance kept ("mixed noise" of Ge et al. 2023,
+    "Preserve Your Own Correlation"): what stands still in a clip then starts out still.
+
+    Args:
+        noise: (b c 1+f h w) independent normal noise; that of frame 0, which the reference does not need, is
+            the common part.
+        shared: share of the variance in common, 0 to 1; 0 returns `noise` as it is.
+    """
+    if not shared:
+        return noise
+    common, own = noise[:, :, :1], noise[:, :, 1:]
+    return torch.cat([common, math.sqrt(shared) * common + math.sqrt(1 - shared) * own], 2)
 
 
 def decode_latents(vae: Any, latents: Tensor) -> np.ndarray:

@@ -46,6 +46,7 @@ def denoise(
     controls: Controls | None = None,
     guidance: float = 1.0,
     reference_scale: float = 1.0,
+    motion: float | None = None,
     plan: WindowPlan | None = None,
     offsets: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
@@ -65,6 +66,7 @@ def denoise(
         controls: pose and face conditions.
         guidance: 1 runs the conditional half only; any other value runs both.
         reference_scale: strength of the reference's residual in self-attention.
+        motion: the motion energy that the scene is to have, for a UNet that can be told; None tells nothing.
         plan: window size, overlap and loop.
         offsets: one window offset a step in place of the generator's draws.
         generator: CPU generator for window offsets and for schedulers that add noise.
@@ -97,6 +99,7 @@ def denoise(
                 down_residuals=down,
                 mid_residual=mid,
                 reference_scale=reference_scale,
+                motion=motion,
             )
             total[:, :, :, window] += prediction
             count[window] += 1
@@ -121,6 +124,7 @@ def predict(
     down_residuals: Sequence[Tensor] | None = None,
     mid_residual: Tensor | None = None,
     reference_scale: float = 1.0,
+    motion: float | None = None,
 ) -> Tensor:
     """The UNet's prediction for one window, all guidance halves in one batch.
 
@@ -133,6 +137,7 @@ def predict(
         down_residuals: residuals from `ControlResiduals`.
         mid_residual: likewise.
         reference_scale: strength of the reference.
+        motion: motion energy, see `denoise`.
 
     Returns:
         (halves b c f h w) float32: the prediction for frame 0, the reference, is thrown away.
@@ -149,6 +154,7 @@ def predict(
         down_residuals=None if down_residuals is None else tuple(r.to(dtype) for r in down_residuals),
         mid_residual=None if mid_residual is None else mid_residual.to(dtype),
         reference_scale=reference_scale,
+        motion=motion,
     )
     return rearrange(output[:, :, 1:].float(), "(g b) c f h w -> g b c f h w", g=len(halves))
 

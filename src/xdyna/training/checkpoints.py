@@ -228,6 +228,8 @@ def _write_model(
         # Trained on maps as drawn; a blank clip is blank, and a faint one stays faint.
         stretch_conditions=False,
         fps=8.0,
+        shared_noise=config.loss.shared_noise,
+        motion_energy=config.model.unet.motion_energy,
     )
     components: dict[str, Any] = {**networks.named(), "scheduler": build_scheduler()}
     save_model(output, components, storage=storage, card=card or _card(config), preset=preset, overwrite=True)

@@ -46,6 +46,9 @@ class UNetConfig:
     motion_heads: int = 4
     position_gain: float = 2.5
     """First gain of the position code that a model trained from scratch needs in its attention."""
+    motion_energy: float = 0.0
+    """What `--motion 1` stands for: the median motion energy of the moving scenes trained on. 0 = the denoiser cannot
+    be told how lively the scene is."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,11 @@ class LossConfig:
     drop_reference: float = 0.05
     drop_pose: float = 0.05
     drop_face: float = 0.05
-    """Chance that a condition is taken away: the reference for a whole batch, pose and face for one clip."""
+    """Chance that a condition is taken away from a clip."""
+    drop_motion: float = 0.5
+    """Chance that a clip's motion energy is not told, where the denoiser can be told."""
+    shared_noise: float = 0.0
+    """Share of the noise's variance that all frames of a clip have in common (see `sampling.mix_noise`)."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,9 @@ class RuntimeConfig:
     """bf16 autocast on CUDA; a CPU always trains in float32, since most lack fast bf16."""
     channels_last: bool = True
     compile: bool = False
+    """torch.compile the networks that learn: minutes at first, faster steps after."""
+    save_pools: bool = True
+    """Keep rendered clips in the run's folder, so that a resumed run need not render them again."""
     log_seconds: float = 20.0
     save_seconds: float = 300.0
 
@@ -299,4 +309,8 @@ def _check(config: TrainConfig, source: str) -> None:
             f"{where} {size} is no multiple of {unit}",
             "Change the size",
         )
-    demand(0 <= config.data.human_share <= 1, "data.human_share must lie in 0..1", "Change it")
+    for where, share in (
+        ("data.human_share", config.data.human_share),
+        ("loss.shared_noise", config.loss.shared_noise),
+    ):
+        demand(0 <= share <= 1, f"{where} must lie in 0..1, got {share}", "Change it")

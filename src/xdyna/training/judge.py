@@ -175,7 +175,7 @@ def visible_joints(body: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Ten
 
 
 def judge_loss(
-    judge: Judge,
+    judge: nn.Module,
     pictures: torch.Tensor,
     *,
     mask: torch.Tensor,
@@ -187,7 +187,7 @@ def judge_loss(
     """Loss of both networks: mask cross entropy, joints' L1, expressions' squared error.
 
     Args:
-        judge: the networks.
+        judge: the networks, or what wraps them.
         pictures: (n 3 h w) in [-1, 1].
         mask: (n 1 h w) in [0, 1].
         body: (n 18 3) in pixels.

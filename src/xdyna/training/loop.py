@@ -10,6 +10,7 @@ same weights. Runs budgeted in minutes are resumable as well, but how many steps
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 
 from xdyna.errors import OptionError, OutputError, ResourceError
@@ -36,9 +38,12 @@ from xdyna.training.checkpoints import (
 )
 from xdyna.training.config import StageConfig, TrainConfig, load_config, to_dict
 from xdyna.training.judge import Judge
+from xdyna.training.log import TrainLog
 from xdyna.training.networks import build_networks, build_scheduler
 from xdyna.training.optimiser import MuonAdamW
 from xdyna.training.pool import Pool, to_signed
+from xdyna.training.processes import SYNC_STEPS, Processes
+from xdyna.training.schedule import learning_rate, share_done
 from xdyna.training.stages import STAGES, Run, stage_parameters
 
 logger = logging.getLogger(__name__)
@@ -119,7 +124,8 @@ def train(
         raise OutputError(folder, f"cannot be written ({error.strerror})", "Choose another folder") from None
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    trainer = _Trainer(config, folder, _device(device), resume=resume)
+    mixed = "bf16" if config.runtime.bfloat16 else "no"
+    trainer = _Trainer(config, folder, Processes(device, mixed_precision=mixed), resume=resume)
     with _stop_signals() as stop:
         deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
         try:
@@ -133,16 +139,16 @@ def train(
 class _Trainer:
     """A run in memory: networks, averages, optimiser, pools."""
 
-    def __init__(self, config: TrainConfig, folder: Path, device: torch.device, *, resume: bool) -> None:
-        self.config, self.folder = config, folder
+    def __init__(self, config: TrainConfig, folder: Path, processes: Processes, *, resume: bool) -> None:
+        self.config, self.folder, self.processes = config, folder, processes
+        device = processes.device
         self.run = Run(
             config=config,
             device=device,
             networks=build_networks(config.model, seed=config.seed),
             judge=self._judge(),
             alphas_cumprod=build_scheduler().alphas_cumprod.to(device),
-            generator=torch.Generator(device).manual_seed(config.seed),
-            compiled={},
+            generator=torch.Generator(device).manual_seed(config.seed + 1_000_003 * processes.rank),
         )
         self.progress = Progress()
         self.latents = {"scale": 1.0, "shift": 0.0}
@@ -157,17 +163,13 @@ class _Trainer:
             self._restore(state)
         elif config.initial:
             self.latents = load_initial(self.run.networks, config.initial)
-        write_config(folder, config)
+        if processes.is_main:
+            write_config(folder, config)
         for module in self.run.modules().values():
             module.to(device).requires_grad_(False).eval()
             if config.runtime.channels_last:
                 # 4-D weights only; the motion modules' and others' shapes do not matter
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if config.runtime.compile:
-            named = self.run.networks.named()
-            self.run.compiled.update(
-                {name: torch.compile(named[name]) for name in ("unet", "pose_controlnet", "face_controlnet")}
-            )
 
     def train(self, stop: threading.Event, *, deadline: float, max_steps: int | None) -> Progress:
         """Stage after stage, until done or stopped."""
@@ -213,7 +215,10 @@ class _Trainer:
             self.averages[key].load_state_dict(weights)
         self._average_state = {}
         for key in stage.trains:
-            self.run.modules()[key].train()
+            module = self.run.modules()[key].train()
+            if self.config.runtime.compile:
+                compile_in_place(module)
+        self.run.learner = self.processes.prepare(stage.learner(self.run))
         logger.info(
             "stage %s: %.2f M parameters learn, %d clips in the pool",
             name, sum(p.numel() for p in parameters) / 1e6, len(pool),
@@ -224,37 +229,50 @@ class _Trainer:
         self, name: str, pool: Pool, stop: threading.Event, *, deadline: float, max_steps: float
     ) -> bool:
         """Steps until the stage is complete (True) or something says stop (False)."""
-        stage, settings, progress = STAGES[name], self.config.stage(name), self.progress
+        stage, settings, progress = STAGES[name], self._settings(name), self.progress
         assert self.optimiser is not None
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         steps, seconds = progress.steps.get(name, 0), progress.seconds.get(name, 0.0)
-        taken, clock = 0, time.monotonic()
-        saved = clock
-        log = _Log(self.folder / "log.jsonl", name, every=self.config.runtime.log_seconds)
-        while (share := _share_done(settings, steps, seconds)) < 1:
-            if stop.is_set() or clock >= deadline or taken >= max_steps:
+        taken, clock, stopping = 0, time.monotonic(), False
+        saved, seconds_here = clock, seconds
+        alone = self.processes.count == 1
+        log = TrainLog(self.folder / "log.jsonl", name, every=self.config.runtime.log_seconds)
+        while (share := share_done(settings, steps, seconds)) < 1:
+            if alone or steps % SYNC_STEPS == 0:
+                # Between agreements, all processes work with the clock of the last one.
+                wanted = stop.is_set() or clock >= deadline
+                stopping, seconds = self.processes.agree(stop=wanted, seconds=seconds_here)
+                seconds_here = seconds
+                if share_done(settings, steps, seconds) >= 1:
+                    continue
+            if stopping or taken >= max_steps:
                 return False
-            rate = _learning_rate(settings, steps, share)
+            rate = learning_rate(settings, steps, share)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["share"]
             losses = stage.step(self.run, pool, settings)
             self.optimiser.zero_grad(set_to_none=True)
-            losses["loss"].backward()
+            self.processes.accelerator.backward(losses["loss"])
             torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             self.optimiser.step()
             steps, taken = steps + 1, taken + 1
             self._average(settings.ema, steps)
             pool.use(settings.batch)
-            if self.run.device.type == "cuda" and steps % 8 == 0:
+            if self.run.device.type == "cuda" and steps % SYNC_STEPS == 0:
                 torch.cuda.synchronize()
             now = time.monotonic()
-            seconds, clock = seconds + now - clock, now
+            seconds_here, clock = seconds_here + now - clock, now
+            if alone:
+                seconds = seconds_here
             progress.steps[name], progress.seconds[name] = steps, seconds
-            log.add(losses, steps=steps, seconds=seconds, rate=rate, clips=settings.batch, share=share)
-            if now - saved > self.config.runtime.save_seconds:
+            if self.processes.is_main:
+                clips = settings.batch * self.processes.count
+                log.add(losses, steps=steps, seconds=seconds, rate=rate, clips=clips, share=share)
+            if alone and now - saved > self.config.runtime.save_seconds:
                 self._save()
                 saved = clock = time.monotonic()
-        log.write()
+        if self.processes.is_main:
+            log.write()
         return True
 
     def _leave(self, name: str, pool: Pool) -> None:
@@ -263,10 +281,10 @@ class _Trainer:
             self.run.modules()[key].load_state_dict(average.state_dict())
         for module in self.run.modules().values():
             module.requires_grad_(False).eval()
-        self.averages, self.optimiser = {}, None
+        self.averages, self.optimiser, self.run.learner = {}, None, None
         if name == "autoencoder":
             self._measure_latents(pool)
-        if name == "judge":
+        if name == "judge" and self.processes.is_main:
             self.run.judge.save(self.folder / JUDGE_FILE)
         self.progress.stage += 1
 
@@ -288,7 +306,9 @@ class _Trainer:
             for part in picks.split(32)
         ]
         latents = torch.cat(parts)
-        self.latents = {"scale": 1 / max(latents.std().item(), 1e-6), "shift": latents.mean().item()}
+        self.latents = self.processes.from_main(
+            {"scale": 1 / max(latents.std().item(), 1e-6), "shift": latents.mean().item()}
+        )
         set_latents(self.run.networks, self.latents)
         logger.info("latents: mean %.3f, spread %.3f", latents.mean(), latents.std())
 
@@ -302,17 +322,19 @@ class _Trainer:
         if key not in self.pools:
             self.pools[key] = Pool(
                 self.config.data,
-                self.config.stage(name),
+                self._settings(name),
                 loss=self.config.loss,
                 scatter=STAGES[name].scatter,
                 seed=self.config.seed,
                 device=self.run.device,
+                rank=self.processes.rank,
                 unit=2 ** (len(self.config.model.autoencoder.channels) - 1),
             )
             cursor, debt = self.cursors.get(key, (0, 0.0))
             self.pools[key].fill(cursor=cursor, cache=self._pool_file(key))
             self.pools[key].debt = debt
-            self.pools[key].save(self._pool_file(key))
+            if self.config.runtime.save_pools:
+                self.pools[key].save(self._pool_file(key))
         pool = self.pools[key]
         if STAGES[name].latents:
             pool.encode_with(self.run.networks.vae)
@@ -324,7 +346,17 @@ class _Trainer:
         return f"{kind}-{settings.rendered or settings.frames}-{settings.pool}-{settings.refresh:g}"
 
     def _pool_file(self, key: str) -> Path:
-        return self.folder / f"pool-{key}.safetensors"
+        rank = f"-{self.processes.rank}" if self.processes.rank else ""
+        return self.folder / f"pool-{key}{rank}.safetensors"
+
+    def _settings(self, name: str) -> StageConfig:
+        """A stage's settings with this process's part of the batch and of the pool."""
+        settings = self.config.stage(name)
+        return dataclasses.replace(
+            settings,
+            batch=self.processes.share(settings.batch, f"{name}.batch"),
+            pool=-(-settings.pool // self.processes.count),
+        )
 
     # -- state ----------------------------------------------------------------------------------
 
@@ -339,12 +371,13 @@ class _Trainer:
             "networks": {key: module.state_dict() for key, module in self.run.modules().items()},
             "averages": {key: module.state_dict() for key, module in self.averages.items()},
             "optimiser": self.optimiser.state_dict() if self.optimiser else None,
-            "generator": self.run.generator.get_state(),
-            "cursors": {key: list(value) for key, value in self.cursors.items()},
+            "generators": self.processes.gather(self.run.generator.get_state()),
+            "cursors": self.processes.gather({key: list(value) for key, value in self.cursors.items()}),
             "latents": self.latents,
         }
-        save_state(self.folder, state)
-        if pools:
+        if self.processes.is_main:
+            save_state(self.folder, state)
+        if pools and self.config.runtime.save_pools:
             for key, pool in self.pools.items():
                 if pool.refresh:
                     pool.save(self._pool_file(key))
@@ -362,8 +395,16 @@ class _Trainer:
             module.load_state_dict(state["networks"][key])  # type: ignore[index]
         self.progress = Progress(state["stage"], state["steps"], state["seconds"])  # type: ignore[arg-type]
         self._optimiser_state, self._average_state = state["optimiser"], state["averages"]  # type: ignore[assignment]
-        self.run.generator.set_state(state["generator"])  # type: ignore[arg-type]
-        self.cursors = {key: (value[0], value[1]) for key, value in state["cursors"].items()}  # type: ignore[attr-defined]
+        generators, cursors = state["generators"], state["cursors"]
+        rank = self.processes.rank
+        if len(generators) == self.processes.count:  # type: ignore[arg-type]
+            self.run.generator.set_state(generators[rank])  # type: ignore[index]
+            self.cursors = {key: (value[0], value[1]) for key, value in cursors[rank].items()}  # type: ignore[index]
+        else:
+            logger.warning(
+                "the run was stopped with %d processes and goes on with %d: it sees other draws than it would have",
+                len(generators), self.processes.count,  # type: ignore[arg-type]
+            )  # fmt: skip
         self.latents = state["latents"]  # type: ignore[assignment]
         set_latents(self.run.networks, self.latents)
         logger.info("resumed: %s steps", self.progress.steps)
@@ -374,83 +415,11 @@ class _Trainer:
             return Judge(self.config.judge_width)
 
 
-class _Log:
-    """Mean losses every so often: a json line in a file, and a human one."""
-
-    def __init__(self, path: Path, stage: str, *, every: float) -> None:
-        self.path, self.stage, self.every = path, stage, every
-        self.sums: dict[str, torch.Tensor] = {}
-        self.count, self.since = 0, time.monotonic()
-        self.line: dict[str, float] = {}
-
-    def add(
-        self,
-        losses: dict[str, torch.Tensor],
-        *,
-        steps: int,
-        seconds: float,
-        rate: float,
-        clips: int,
-        share: float,
-    ) -> None:
-        """Count one step in; write when it is time."""
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
-        self.count += 1
-        self.line = {
-            "step": steps,
-            "seconds": round(seconds, 1),
-            "rate": rate,
-            "share": round(share, 4),
-            "clips": clips,
-        }
-        if time.monotonic() - self.since >= self.every:
-            self.write()
-
-    def write(self) -> None:
-        """Write the line, if any step was counted since the last."""
-        if not self.count:
-            return
-        now = time.monotonic()
-        means = {name: round(float(value) / self.count, 5) for name, value in self.sums.items()}
-        per_second = self.line["clips"] * self.count / max(now - self.since, 1e-6)
-        entry = {"stage": self.stage, **self.line, "clips_per_second": round(per_second, 2), **means}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        text = " ".join(f"{name} {value:.4f}" for name, value in means.items())
-        logger.info(
-            "%s %3.0f %% step %d (%.0f s): %s, %.1f clips/s, rate %.1e",
-            self.stage, 100 * self.line["share"], self.line["step"], self.line["seconds"], text, per_second,
-            self.line["rate"],
-        )  # fmt: skip
-        self.sums, self.count, self.since = {}, 0, now
-
-
-def _share_done(settings: StageConfig, steps: int, seconds: float) -> float:
-    """How much of a stage's budget is used up, 0 to 1 and above."""
-    by_time = seconds / (60 * settings.minutes) if settings.minutes else 0.0
-    by_steps = steps / settings.steps if settings.steps else 0.0
-    return max(by_time, by_steps)
-
-
-def _learning_rate(settings: StageConfig, steps: int, share: float) -> float:
-    """Linear warm-up, a plateau, then half a cosine down to the final share."""
-    rate = settings.learning_rate * min(1.0, (steps + 1) / max(1, settings.warmup))
-    if share > settings.decay_from:
-        way = min(1.0, (share - settings.decay_from) / max(1e-6, 1 - settings.decay_from))
-        low = settings.final_learning_rate
-        rate *= low + (1 - low) * 0.5 * (1 + math.cos(math.pi * way))
-    return rate
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError:
-        raise OptionError("--device", f"{name!r} is no device", "Give cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("cuda", "there is no CUDA device here", "Leave --device away, or give cpu")
-    return device
+def compile_in_place(module: nn.Module) -> None:
+    """Let torch.compile replace the forward passes of a network; names and weights stay as they are."""
+    parts = [module.encoder, module.decoder] if isinstance(module, AutoencoderKL) else [module]
+    for part in parts:
+        part.compile()
 
 
 @contextmanager

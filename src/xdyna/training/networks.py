@@ -116,6 +116,7 @@ def _unet(model: ModelConfig) -> XDynaUNet:
         use_motion_modules=True,
         position_gain=config.position_gain,
         adapter_query_init="key",
+        motion_condition=config.motion_energy > 0,
     )
 
 

@@ -59,56 +59,80 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step of every parameter that has a gradient; `closure` is not used."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                if group["muon"]:
-                    self._step_matrix(parameter, group)
-                else:
-                    self._step_other(parameter, group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            # Whole lists at a time: a small network has hundreds of tensors, and on a GPU each kernel of one
+            # tensor alone would cost more to start than to run.
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            if group["muon"]:
+                self._step_matrices(parameters, group)
+            else:
+                self._step_others(parameters, group)
 
-    def _step_matrix(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        gradient: torch.Tensor = parameter.grad  # type: ignore[assignment]
-        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+    def _step_matrices(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        gradients = [_gradient(p) for p in parameters]
+        momenta = [self.state[p]["momentum"] for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         # Nesterov's look ahead
-        update = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
-        rows, columns = update.shape
-        scale = max(1.0, rows / columns) ** 0.5
-        parameter.add_(orthogonalise(update).view(parameter.shape), alpha=-group["lr"] * scale)
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        shapes: dict[tuple[int, int], list[int]] = {}
+        updates = [update.flatten(1) for update in ahead]
+        for place, update in enumerate(updates):
+            shapes.setdefault((update.shape[0], update.shape[1]), []).append(place)
+        for (rows, columns), places in shapes.items():
+            scale = max(1.0, rows / columns) ** 0.5
+            directions = orthogonalise(torch.stack([updates[place] for place in places]))
+            moved = [parameters[place] for place in places]
+            steps = [d.view(p.shape) for d, p in zip(directions.unbind(), moved, strict=True)]
+            torch._foreach_add_(moved, steps, alpha=-group["lr"] * scale)
 
-    def _step_other(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
-        state, (first, second) = self.state[parameter], group["betas"]
-        if not state:
-            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            state["step"] = 0
-        gradient: torch.Tensor = parameter.grad  # type: ignore[assignment]
-        state["step"] += 1
-        state["mean"].lerp_(gradient, 1 - first)
-        state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        mean = state["mean"] / (1 - first ** state["step"])
-        root = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(1e-8)
-        parameter.addcdiv_(mean, root, value=-group["lr"])
+    def _step_others(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        first, second = group["betas"]
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+                state["step"] = 0
+            state["step"] += 1
+        gradients = [_gradient(p) for p in parameters]
+        means = [self.state[p]["mean"] for p in parameters]
+        squares = [self.state[p]["square"] for p in parameters]
+        torch._foreach_lerp_(means, gradients, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - second)
+        steps = [self.state[p]["step"] for p in parameters]
+        roots = torch._foreach_div(squares, [1 - second**step for step in steps])
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, 1e-8)
+        torch._foreach_addcdiv_(
+            parameters, means, roots, [-group["lr"] / (1 - first**step) for step in steps]
+        )
 
 
-def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
-    """About the nearest matrix with orthonormal rows or columns (singular values within 0.7 and 1.2).
+def _gradient(parameter: torch.Tensor) -> torch.Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
+    """About the nearest matrices with orthonormal rows or columns (singular values within 0.7 and 1.2).
 
     Args:
-        matrix: (n m), any float dtype; on CUDA the iteration runs in bf16.
+        matrices: (... n m), any float dtype; on CUDA the iteration runs in bf16.
     """
     a, b, c = NEWTON_SCHULZ
-    x = matrix.to(torch.bfloat16) if matrix.is_cuda else matrix.float()
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = matrices.to(torch.bfloat16) if matrices.is_cuda else matrices.float()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(ITERATIONS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.T if tall else x).to(matrix.dtype).contiguous()
+    return (x.mT if tall else x).to(matrices.dtype).contiguous()
 
 
 def _is_matrix(parameter: torch.Tensor) -> bool:

@@ -21,14 +21,17 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from xdyna.data.synthetic import HELD_OUT_SEED, make_batch
+from xdyna.data.synthetic import HELD_OUT_SEED, SyntheticBatch, make_batch
 from xdyna.training.config import DataConfig, LossConfig, StageConfig
 from xdyna.training.losses import detail_weights
+from xdyna.training.report import background_motion
 
 logger = logging.getLogger(__name__)
 
 LATENT_BATCH = 64
 """Frames encoded at a time."""
+RANK_SEEDS = 50_000
+"""Seeds of one process: chunks it may render before it meets those of the next."""
 
 
 class Pool:
@@ -41,6 +44,7 @@ class Pool:
         weights: (p 1+f 1 h/8 w/8) float16, the loss's weights at the latents' size.
         body: (p 1+f 18 3), hands: (p 1+f 42 3), head: (p 1+f 3), expression: (p 1+f 8), all float32 in pixels.
         human: (p,) bool.
+        energy: (p,) motion energy of the background (`background_motion`), NaN for scattered frames.
         latents: (p 1+f c h/8 w/8), scaled, once `encode_with` was called; otherwise None.
     """
 
@@ -54,6 +58,7 @@ class Pool:
         seed: int,
         device: torch.device,
         unit: int,
+        rank: int = 0,
     ) -> None:
         """
         Args:
@@ -64,14 +69,15 @@ class Pool:
             seed: the run's seed; different runs see different clips.
             device: where the pool lives and clips are rendered.
             unit: pixels per latent.
+            rank: which of several processes this is; each renders clips of its own.
         """
         self.data, self.loss, self.scatter, self.unit, self.device = data, loss, scatter, unit, device
         self.rendered = stage.rendered or stage.frames
         self.chunks = max(1, -(-stage.pool // data.chunk))
         self.refresh = stage.refresh
         # Seeds of one pool: a range of ten million of its own, well below the held-out ones.
-        self.base = 10_000_000 * (1 + seed % 70) + (5_000_000 if scatter else 0)
-        assert self.base + 5_000_000 <= HELD_OUT_SEED
+        self.base = 10_000_000 * (1 + seed % 70) + (5_000_000 if scatter else 0) + RANK_SEEDS * rank
+        assert self.base + RANK_SEEDS <= HELD_OUT_SEED
         self.cursor, self.debt = 0, 0.0
         self._vae: Any = None
         self._tensors: dict[str, torch.Tensor] = {}
@@ -178,6 +184,7 @@ class Pool:
             "head": batch.head.float(),
             "expression": batch.expression.float(),
             "human": batch.human,
+            "energy": self._energy(batch),
         }
         if not self._tensors:
             self._tensors = {
@@ -189,6 +196,11 @@ class Pool:
         self.cursor = chunk + 1
         if self._vae is not None:
             self._encode(chunk)
+
+    def _energy(self, batch: SyntheticBatch) -> torch.Tensor:
+        if self.scatter:
+            return torch.full((len(batch.frames),), torch.nan, device=self.device)
+        return background_motion(batch.frames[:, 1:].float(), batch.mask[:, 1:].float())
 
     @torch.no_grad()
     def _encode(self, chunk: int) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
+from xdyna.sampling import mix_noise
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.judge import Judge, judge_loss
+from xdyna.training.learners import AutoencoderLearner, DenoiserLearner, JudgeLearner
 from xdyna.training.losses import (
     add_noise,
     detail_weights,
@@ -40,7 +41,7 @@ class Run:
         judge: the judging networks.
         alphas_cumprod: (1000,) float32, of the scheduler.
         generator: the one source of random numbers, on `device`.
-        compiled: faster callables for some networks, by name; empty without torch.compile.
+        learner: what the stage under way trains, wrapped for its processes; None between stages.
     """
 
     config: TrainConfig
@@ -49,7 +50,7 @@ class Run:
     judge: Judge
     alphas_cumprod: torch.Tensor
     generator: torch.Generator
-    compiled: dict[str, Callable[..., object]]
+    learner: nn.Module | None = None
 
     def modules(self) -> dict[str, nn.Module]:
         """All networks by name, the judge included."""
@@ -64,9 +65,9 @@ class Run:
         """Uniform numbers in [0, 1)."""
         return torch.rand(shape, generator=self.generator, device=self.device)
 
-    def normal(self, like: torch.Tensor) -> torch.Tensor:
-        """Normal numbers in the shape of `like`, float32."""
-        return torch.randn(like.shape, generator=self.generator, device=self.device)
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Normal numbers, float32."""
+        return torch.randn(shape, generator=self.generator, device=self.device)
 
     def integers(self, high: int, *shape: int) -> torch.Tensor:
         """Integers in [0, high)."""
@@ -81,6 +82,7 @@ class Stage:
         trains: names of the networks that learn; the others are frozen.
         scatter: True for frames at random moments of a clip, False for consecutive ones.
         latents: whether the pool is encoded by the finished autoencoder.
+        learner: builds the module that is trained from the run's networks.
         step: the stage's losses.
         motion: whether the motion modules learn; a stage without them leaves them as they are.
     """
@@ -88,6 +90,7 @@ class Stage:
     trains: tuple[str, ...]
     scatter: bool
     latents: bool
+    learner: Callable[[Run], nn.Module]
     step: Callable[[Run, Pool, StageConfig], Losses]
     motion: bool = True
 
@@ -106,15 +109,15 @@ def autoencoder_step(run: Run, pool: Pool, stage: StageConfig) -> Losses:
     target, weights = both[:, :3].contiguous(), both[:, 3:]
     if run.config.runtime.channels_last:
         target = target.contiguous(memory_format=torch.channels_last)
-    vae = run.networks.vae
-    with run.autocast():
-        posterior = vae.encode(target).latent_dist
-        spread = posterior.mean.detach().float().std()
-        latents = posterior.mean + posterior.std * run.normal(posterior.mean)
-        latents = latents + config.latent_noise * spread * run.normal(latents)
-        output = vae.decode(latents).sample
+    assert run.learner is not None
+    unit = 2 ** (len(run.config.model.autoencoder.channels) - 1)
+    channels = run.config.model.autoencoder.latent_channels
+    shape = (len(target), channels, target.shape[-2] // unit, target.shape[-1] // unit)
+    output, mean, log_variance = run.learner(
+        target, run.normal(*shape), run.normal(*shape), config.latent_noise
+    )
     rebuilt = reconstruction_loss(output.float(), target, weights, config=config)
-    divergence = kl_loss(posterior.mean.float(), posterior.logvar.float())
+    divergence = kl_loss(mean.float(), log_variance.float())
     error = (output.detach().float() - target).square().mean() / 4
     return {
         "loss": rebuilt + config.kl * divergence,
@@ -134,20 +137,20 @@ def judge_step(run: Run, pool: Pool, stage: StageConfig) -> Losses:
         if half:
             rebuilt = vae.decode(vae.encode(pictures[:half]).latent_dist.mean).sample.float().clamp(-1, 1)
             pictures = torch.cat([rebuilt, pictures[half:]])
-        pictures = pictures + 0.05 * run.uniform(len(pictures), 1, 1, 1) * run.normal(pictures)
+        pictures = pictures + 0.05 * run.uniform(len(pictures), 1, 1, 1) * run.normal(*pictures.shape)
     head = pool.head[clips, frames]
     # The place of the head is known only roughly when generated pictures are judged.
-    head = head + 0.05 * head[:, 2:] * run.normal(head)
-    with run.autocast():
-        return judge_loss(
-            run.judge,
-            pictures,
-            mask=pool.mask[clips, frames].float() / 255,
-            body=pool.body[clips, frames],
-            head=head,
-            expression=pool.expression[clips, frames],
-            human=pool.human[clips],
-        )
+    head = head + 0.05 * head[:, 2:] * run.normal(*head.shape)
+    assert run.learner is not None
+    return judge_loss(
+        run.learner,
+        pictures,
+        mask=pool.mask[clips, frames].float() / 255,
+        body=pool.body[clips, frames],
+        head=head,
+        expression=pool.expression[clips, frames],
+        human=pool.human[clips],
+    )
 
 
 def image_step(run: Run, pool: Pool, stage: StageConfig) -> Losses:
@@ -163,20 +166,28 @@ def clips_step(run: Run, pool: Pool, stage: StageConfig) -> Losses:
     return _denoising_losses(run, pool, stage, picks=picks, temporal=True)
 
 
+def denoiser_learner(run: Run) -> nn.Module:
+    """The denoiser with both ControlNets."""
+    networks = run.networks
+    controls: dict[str, nn.Module] = {"pose": networks.pose_controlnet, "face": networks.face_controlnet}
+    return DenoiserLearner(networks.unet, controls, channels_last=run.config.runtime.channels_last)
+
+
+DENOISER = ("unet", "pose_controlnet", "face_controlnet")
+
 STAGES: dict[str, Stage] = {
-    "autoencoder": Stage(("vae",), scatter=True, latents=False, step=autoencoder_step),
-    "judge": Stage(("judge",), scatter=True, latents=False, step=judge_step),
+    "autoencoder": Stage(
+        ("vae",), scatter=True, latents=False, learner=lambda run: AutoencoderLearner(run.networks.vae),
+        step=autoencoder_step,
+    ),
+    "judge": Stage(
+        ("judge",), scatter=True, latents=False, learner=lambda run: JudgeLearner(run.judge), step=judge_step
+    ),
     "image": Stage(
-        ("unet", "pose_controlnet", "face_controlnet"),
-        scatter=True,
-        latents=True,
-        step=image_step,
-        motion=False,
+        DENOISER, scatter=True, latents=True, learner=denoiser_learner, step=image_step, motion=False
     ),
-    "clips": Stage(
-        ("unet", "pose_controlnet", "face_controlnet"), scatter=False, latents=True, step=clips_step
-    ),
-}
+    "clips": Stage(DENOISER, scatter=False, latents=True, learner=denoiser_learner, step=clips_step),
+}  # fmt: skip
 
 
 def stage_parameters(run: Run, stage: Stage) -> list[nn.Parameter]:
@@ -185,7 +196,7 @@ def stage_parameters(run: Run, stage: Stage) -> list[nn.Parameter]:
         parameter
         for network in stage.trains
         for name, parameter in run.modules()[network].named_parameters()
-        if stage.motion or "motion_modules" not in name
+        if stage.motion or "motion_" not in name
     ]
 
 
@@ -202,66 +213,27 @@ def _denoising_losses(
     conditions = pool.conditions[clips[:, None], frames].float() / 255
     timesteps = run.integers(len(run.alphas_cumprod), stage.batch)
     alpha_bar = run.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1)
-    noise = run.normal(clean)
+    batch, channels, count, *sides = clean.shape
+    noise = mix_noise(run.normal(batch, channels, 1 + count, *sides), shared=config.shared_noise)[:, :, 1:]
     noisy = add_noise(clean, noise, alpha_bar)
     # Tensors, so that which condition is dropped does not change the graph.
-    keep_reference = (run.uniform(1) >= config.drop_reference).float()
-    pose = conditions[:, :, :3] * (run.uniform(stage.batch, 1, 1, 1, 1) >= config.drop_pose)
-    face = conditions[:, :, 3:] * (run.uniform(stage.batch, 1, 1, 1, 1) >= config.drop_face)
-    with run.autocast():
-        down, mid = control_residuals(run, noisy, timesteps, pose=pose, face=face)
-        unet = run.compiled.get("unet", run.networks.unet)
-        output = unet(
-            torch.cat([reference[:, :, None], noisy], 2),
-            timesteps,
-            down_residuals=down,
-            mid_residual=mid,
-            reference_scale=keep_reference,
-            temporal=temporal,
-        )
-    assert isinstance(output, torch.Tensor)
+    keep_reference = (run.uniform(batch) >= config.drop_reference).float()
+    pose = conditions[:, :, :3] * (run.uniform(batch, 1, 1, 1, 1) >= config.drop_pose)
+    face = conditions[:, :, 3:] * (run.uniform(batch, 1, 1, 1, 1) >= config.drop_face)
+    motion = None
+    if run.config.model.unet.motion_energy:
+        told = (run.uniform(batch) >= config.drop_motion) if temporal else torch.zeros_like(clips).bool()
+        motion = torch.where(told, pool.energy[clips], torch.nan)
+    assert run.learner is not None
+    output = run.learner(
+        noisy, timesteps, reference, {"pose": pose, "face": face},
+        reference_scale=keep_reference, motion=motion, temporal=temporal,
+    )  # fmt: skip
     target = velocity_target(clean, noise, alpha_bar)
-    loss = velocity_loss(output[:, :, 1:], target, weights, alpha_bar, min_snr=config.min_snr)
+    loss = velocity_loss(output, target, weights, alpha_bar, min_snr=config.min_snr)
     with torch.no_grad():
-        plain = (output[:, :, 1:].float() - target).square().mean()
+        plain = (output.float() - target).square().mean()
     return {"loss": loss, "plain": plain}
-
-
-def control_residuals(
-    run: Run, noisy: torch.Tensor, timesteps: torch.Tensor, *, pose: torch.Tensor, face: torch.Tensor
-) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    """Residuals of both ControlNets, summed, with zeros for the reference.
-
-    Args:
-        run: the run.
-        noisy: (b c f h w).
-        timesteps: (b,).
-        pose: (b f 3 H W) in [0, 1].
-        face: (b f 6 H W), local then global.
-
-    Returns:
-        the skips' residuals and the mid block's, each (b c 1+f h w).
-    """
-    batch, frames = noisy.shape[0], noisy.shape[2]
-    sample = noisy.transpose(1, 2).flatten(0, 1)
-    if run.config.runtime.channels_last:
-        sample = sample.contiguous(memory_format=torch.channels_last)
-    times = timesteps.repeat_interleave(frames)
-    total: list[torch.Tensor] = []
-    down: tuple[torch.Tensor, ...]
-    mid: torch.Tensor
-    for name, condition in (("pose_controlnet", pose), ("face_controlnet", face)):
-        network = run.compiled.get(name, run.modules()[name])
-        pictures = condition.flatten(0, 1)
-        if run.config.runtime.channels_last:
-            pictures = pictures.contiguous(memory_format=torch.channels_last)
-        down, mid = network(sample, times, None, pictures, return_dict=False)  # type: ignore[misc]
-        residuals = [*down, mid]
-        total = [a + b for a, b in zip(total, residuals, strict=True)] if total else residuals
-    unfolded = [
-        functional.pad(r.unflatten(0, (batch, frames)).transpose(1, 2), (0, 0, 0, 0, 1, 0)) for r in total
-    ]
-    return tuple(unfolded[:-1]), unfolded[-1]
 
 
 def _random_crops(pictures: torch.Tensor, side: int, run: Run) -> torch.Tensor:
