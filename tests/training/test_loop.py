@@ -14,8 +14,8 @@ from xdyna.training import loop
 from xdyna.training.checkpoints import load_run, load_state
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.loop import run, train
-from xdyna.training.schedule import learning_rate
 from xdyna.training.networks import build_networks
+from xdyna.training.schedule import learning_rate
 from xdyna.training.stages import STAGES
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xdyna.training.config import TrainConfig
+from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.pool import Pool
 
 
@@ -61,3 +61,23 @@ def test_another_pools_cache_is_not_taken(smoke_config: TrainConfig, tmp_path: P
     pool.save(tmp_path / "pool.safetensors")
     other.fill(cache=tmp_path / "pool.safetensors")
     assert not torch.equal(pool.frames, other.frames)
+
+
+def test_clips_rendered_ahead_by_other_processes_are_the_same(smoke_config: TrainConfig) -> None:
+    stage = StageConfig(steps=1, frames=2, pool=2, refresh=1.0)
+
+    def used(workers: int) -> Pool:
+        made = Pool(
+            smoke_config.data, stage, loss=smoke_config.loss, scatter=True, seed=1,
+            device=torch.device("cpu"), unit=4, workers=workers,
+        )  # fmt: skip
+        made.fill()
+        for _ in range(2):
+            made.use(smoke_config.data.chunk)
+        made.close()
+        return made
+
+    here, ahead = used(0), used(1)
+    assert here.cursor == ahead.cursor == here.chunks + 2
+    assert torch.equal(here.frames, ahead.frames)
+    assert torch.equal(here.weights, ahead.weights)

@@ -138,8 +138,12 @@ class RuntimeConfig:
     bfloat16: bool = True
     """bf16 autocast on CUDA; a CPU always trains in float32, since most lack fast bf16."""
     channels_last: bool = True
+    fused_norms: bool = True
+    """On CUDA: norms of few passes over memory (see `fused.py`)."""
     compile: bool = False
     """torch.compile the networks that learn: minutes at first, faster steps after."""
+    workers: int = 0
+    """Processes that render fresh clips beside the training, on CPU cores; 0 renders them between two steps."""
     save_pools: bool = True
     """Keep rendered clips in the run's folder, so that a resumed run need not render them again."""
     log_seconds: float = 20.0

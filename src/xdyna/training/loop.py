@@ -37,6 +37,7 @@ from xdyna.training.checkpoints import (
     write_config,
 )
 from xdyna.training.config import StageConfig, TrainConfig, load_config, to_dict
+from xdyna.training.fused import fuse_norms
 from xdyna.training.judge import Judge
 from xdyna.training.log import TrainLog
 from xdyna.training.networks import build_networks, build_scheduler
@@ -134,6 +135,8 @@ def train(
             raise ResourceError(
                 str(trainer.run.device), f"out of memory ({error})", "Lower the stage's batch or pool"
             ) from error
+        finally:
+            trainer.close()
 
 
 class _Trainer:
@@ -142,6 +145,8 @@ class _Trainer:
     def __init__(self, config: TrainConfig, folder: Path, processes: Processes, *, resume: bool) -> None:
         self.config, self.folder, self.processes = config, folder, processes
         device = processes.device
+        for name in config.stages:
+            self._settings(name)  # speak before any work is done
         self.run = Run(
             config=config,
             device=device,
@@ -170,6 +175,8 @@ class _Trainer:
             if config.runtime.channels_last:
                 # 4-D weights only; the motion modules' and others' shapes do not matter
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if config.runtime.fused_norms and device.type == "cuda":
+                fuse_norms(module)
 
     def train(self, stop: threading.Event, *, deadline: float, max_steps: int | None) -> Progress:
         """Stage after stage, until done or stopped."""
@@ -189,6 +196,11 @@ class _Trainer:
         self.progress.finished = True
         logger.info("training is complete")
         return self.progress
+
+    def close(self) -> None:
+        """Let go of what runs beside the training."""
+        for pool in self.pools.values():
+            pool.close()
 
     # -- one stage ------------------------------------------------------------------------------
 
@@ -318,7 +330,8 @@ class _Trainer:
         """The stage's pool; stages with the same needs share one. Pools not needed any more are let go."""
         key = self._pool_key(name)
         needed = {self._pool_key(following) for following in self.config.stages[self.progress.stage :]}
-        self.pools = {other: pool for other, pool in self.pools.items() if other in needed}
+        for other in [other for other in self.pools if other not in needed]:
+            self.pools.pop(other).close()
         if key not in self.pools:
             self.pools[key] = Pool(
                 self.config.data,
@@ -328,6 +341,7 @@ class _Trainer:
                 seed=self.config.seed,
                 device=self.run.device,
                 rank=self.processes.rank,
+                workers=self.config.runtime.workers,
                 unit=2 ** (len(self.config.model.autoencoder.channels) - 1),
             )
             cursor, debt = self.cursors.get(key, (0, 0.0))

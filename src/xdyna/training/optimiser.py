@@ -79,16 +79,26 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         # Nesterov's look ahead
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        shapes: dict[tuple[int, int], list[int]] = {}
-        updates = [update.flatten(1) for update in ahead]
-        for place, update in enumerate(updates):
-            shapes.setdefault((update.shape[0], update.shape[1]), []).append(place)
-        for (rows, columns), places in shapes.items():
-            scale = max(1.0, rows / columns) ** 0.5
-            directions = orthogonalise(torch.stack([updates[place] for place in places]))
-            moved = [parameters[place] for place in places]
-            steps = [d.view(p.shape) for d, p in zip(directions.unbind(), moved, strict=True)]
-            torch._foreach_add_(moved, steps, alpha=-group["lr"] * scale)
+        # Wide rather than tall, and padded with zeros to a few common sizes: neither changes the nearest orthogonal
+        # matrix, and a network's dozens of shapes become a handful of batches.
+        wide = [u.T if u.shape[0] > u.shape[1] else u for u in (update.flatten(1) for update in ahead)]
+        batches: dict[tuple[int, int], list[int]] = {}
+        for place, update in enumerate(wide):
+            batches.setdefault((_padded(update.shape[0]), _padded(update.shape[1])), []).append(place)
+        for (rows, columns), places in batches.items():
+            batch = wide[places[0]].new_zeros(len(places), rows, columns)
+            slots = [batch[n, : wide[p].shape[0], : wide[p].shape[1]] for n, p in enumerate(places)]
+            torch._foreach_copy_(slots, [wide[place] for place in places])
+            directions = orthogonalise(batch)
+            steps = []
+            for number, place in enumerate(places):
+                height, width = wide[place].shape
+                step = directions[number, :height, :width]
+                tall = ahead[place].shape[0] > ahead[place][0].numel()
+                steps.append((step.T if tall else step).reshape(parameters[place].shape))
+            scales = [-group["lr"] * _scale(parameters[place]) for place in places]
+            torch._foreach_mul_(steps, scales)
+            torch._foreach_add_([parameters[place] for place in places], steps)
 
     def _step_others(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
         first, second = group["betas"]
@@ -111,6 +121,16 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_addcdiv_(
             parameters, means, roots, [-group["lr"] / (1 - first**step) for step in steps]
         )
+
+
+def _padded(side: int) -> int:
+    """The next power of two."""
+    return 1 << (side - 1).bit_length()
+
+
+def _scale(parameter: torch.Tensor) -> float:
+    """Tall matrices move further, so that every output channel changes at one pace."""
+    return max(1.0, parameter.shape[0] / parameter[0].numel()) ** 0.5
 
 
 def _gradient(parameter: torch.Tensor) -> torch.Tensor:

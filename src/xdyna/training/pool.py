@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 
-from xdyna.data.synthetic import HELD_OUT_SEED, SyntheticBatch, make_batch
+from xdyna.data.synthetic import HELD_OUT_SEED, make_batch
 from xdyna.training.config import DataConfig, LossConfig, StageConfig
 from xdyna.training.losses import detail_weights
 from xdyna.training.report import background_motion
@@ -32,6 +34,50 @@ LATENT_BATCH = 64
 """Frames encoded at a time."""
 RANK_SEEDS = 50_000
 """Seeds of one process: chunks it may render before it meets those of the next."""
+
+
+Chunk = dict[str, torch.Tensor]
+
+
+class RenderedChunks(Dataset[Chunk]):
+    """Chunks of the synthetic world by number: what a `Pool` keeps, less what follows from it.
+
+    Args:
+        data: sizes and shares.
+        frames: how many beside the reference.
+        scatter: at random moments, or consecutive.
+        base: seed of chunk 0.
+        device: where to render.
+    """
+
+    def __init__(self, data: DataConfig, frames: int, scatter: bool, base: int, device: torch.device) -> None:
+        self.data, self.frames, self.scatter, self.base, self.device = data, frames, scatter, base, device
+
+    def __len__(self) -> int:
+        return RANK_SEEDS
+
+    @torch.no_grad()
+    def __getitem__(self, chunk: int) -> Chunk:
+        batch = make_batch(
+            self.base + chunk,
+            self.data.chunk,
+            frames=self.frames,
+            size=self.data.size,
+            device=self.device,
+            human_share=self.data.human_share,
+            still_share=self.data.still_share,
+            scatter=self.scatter,
+        )
+        return {
+            "frames": _bytes(batch.frames),
+            "conditions": _bytes(torch.cat([batch.pose, batch.face_local, batch.face_global], 2)),
+            "mask": _bytes(batch.mask),
+            "body": batch.body.float(),
+            "hands": torch.cat([batch.left_hand, batch.right_hand], 2).float(),
+            "head": batch.head.float(),
+            "expression": batch.expression.float(),
+            "human": batch.human,
+        }
 
 
 class Pool:
@@ -59,6 +105,7 @@ class Pool:
         device: torch.device,
         unit: int,
         rank: int = 0,
+        workers: int = 0,
     ) -> None:
         """
         Args:
@@ -70,6 +117,8 @@ class Pool:
             device: where the pool lives and clips are rendered.
             unit: pixels per latent.
             rank: which of several processes this is; each renders clips of its own.
+            workers: processes that render fresh clips on the CPU, ahead of their use; 0 renders when they are needed,
+                on `device`.
         """
         self.data, self.loss, self.scatter, self.unit, self.device = data, loss, scatter, unit, device
         self.rendered = stage.rendered or stage.frames
@@ -79,6 +128,8 @@ class Pool:
         self.base = 10_000_000 * (1 + seed % 70) + (5_000_000 if scatter else 0) + RANK_SEEDS * rank
         assert self.base + RANK_SEEDS <= HELD_OUT_SEED
         self.cursor, self.debt = 0, 0.0
+        self.workers = workers
+        self._fresh: Iterator[Chunk] | None = None
         self._vae: Any = None
         self._tensors: dict[str, torch.Tensor] = {}
 
@@ -121,8 +172,16 @@ class Pool:
         """Tell the pool that `clips` clips were trained on: it renders fresh ones as its refresh rate says."""
         self.debt += clips * self.refresh
         while self.debt >= self.data.chunk:
-            self._render(self.cursor)
+            if self.workers:
+                self._fresh = self._fresh or self._render_ahead()
+                self._store(self.cursor, next(self._fresh))
+            else:
+                self._render(self.cursor)
             self.debt -= self.data.chunk
+
+    def close(self) -> None:
+        """End the processes that render ahead."""
+        self._fresh = None
 
     def encode_with(self, vae: Any) -> None:
         """Encode every clip, and from now on every fresh one, with the frozen autoencoder `vae`."""
@@ -153,54 +212,58 @@ class Pool:
         parts = (self.data, self.loss, self.scatter, self.rendered, self.chunks, self.base, self.unit)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
-    @torch.no_grad()
     def _render(self, chunk: int) -> None:
         """Render chunk number `chunk` into its place in the ring."""
-        batch = make_batch(
-            self.base + chunk,
-            self.data.chunk,
-            frames=self.rendered,
-            size=self.data.size,
-            device=self.device,
-            human_share=self.data.human_share,
-            still_share=self.data.still_share,
-            scatter=self.scatter,
+        self._store(chunk, self._chunks(self.device)[chunk])
+
+    def _render_ahead(self) -> Iterator[Chunk]:
+        """Chunks from the cursor on, rendered on the CPU by other processes, in order."""
+        loader = DataLoader(
+            self._chunks(torch.device("cpu")),
+            batch_size=None,
+            sampler=range(self.cursor, RANK_SEEDS),
+            num_workers=self.workers,
+            prefetch_factor=1,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context="spawn",
         )
-        hands = torch.cat([batch.left_hand, batch.right_hand], 2).float()
+        return iter(loader)
+
+    def _chunks(self, device: torch.device) -> RenderedChunks:
+        return RenderedChunks(self.data, self.rendered, self.scatter, self.base, device)
+
+    @torch.no_grad()
+    def _store(self, chunk: int, rendered: Chunk) -> None:
+        """Put a chunk into its place in the ring."""
+        fresh = {name: value.to(self.device, non_blocking=True) for name, value in rendered.items()}
         weights = torch.stack(
             [
-                detail_weights(mask, head, hand, config=self.loss)
-                for mask, head, hand in zip(batch.mask, batch.head.float(), hands, strict=True)
+                detail_weights(mask.float() / 255, head, hands, config=self.loss)
+                for mask, head, hands in zip(fresh["mask"], fresh["head"], fresh["hands"], strict=True)
             ]
         )
         small = functional.avg_pool2d(weights.flatten(0, 1), self.unit).unflatten(0, weights.shape[:2])
-        fresh = {
-            "frames": _bytes(batch.frames),
-            "conditions": _bytes(torch.cat([batch.pose, batch.face_local, batch.face_global], 2)),
-            "mask": _bytes(batch.mask),
-            "weights": small.half(),
-            "body": batch.body.float(),
-            "hands": hands,
-            "head": batch.head.float(),
-            "expression": batch.expression.float(),
-            "human": batch.human,
-            "energy": self._energy(batch),
-        }
+        fresh["weights"] = small.half()
+        fresh["energy"] = self._energy(fresh["frames"], fresh["mask"])
         if not self._tensors:
             self._tensors = {
                 name: value.new_zeros((len(self), *value.shape[1:])) for name, value in fresh.items()
             }
         place = self._place(chunk)
         for name, value in fresh.items():
-            self._tensors[name][place] = value.to(self.device)
+            self._tensors[name][place] = value
         self.cursor = chunk + 1
         if self._vae is not None:
             self._encode(chunk)
 
-    def _energy(self, batch: SyntheticBatch) -> torch.Tensor:
+    def _energy(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.scatter:
-            return torch.full((len(batch.frames),), torch.nan, device=self.device)
-        return background_motion(batch.frames[:, 1:].float(), batch.mask[:, 1:].float())
+            return torch.full((len(frames),), torch.nan, device=self.device)
+        parts = [
+            background_motion(clip[None, 1:].float() / 255, person[None, 1:].float() / 255)
+            for clip, person in zip(frames, mask, strict=True)
+        ]
+        return torch.cat(parts)
 
     @torch.no_grad()
     def _encode(self, chunk: int) -> None:
