@@ -112,7 +112,7 @@ class AnimateOptions:
         1.0, "strength of the S-Face ControlNet; 0 turns it off", group=CONTROL, minimum=0
     )
     reference_scale: float = option(
-        1.0, "strength of the reference picture (Dynamics-Adapter)", group=CONTROL, minimum=0
+        1.0, "strength of the reference picture; 0 leaves it out", group=CONTROL, minimum=0
     )
     align: str = option(
         "retarget",
@@ -265,6 +265,7 @@ class ModelPreset:
         steps, guidance: sampling defaults.
         stretch_conditions: stretch condition clips to [0, 1] by their extremes, as the official code does.
         fps: frame rate the model was trained at, for the record; 0 when not known.
+        landmarks: draw the face's 68 landmarks into the pose pictures, for a model that was trained so.
     """
 
     height: int = 896
@@ -274,3 +275,4 @@ class ModelPreset:
     guidance: float = 7.5
     stretch_conditions: bool = True
     fps: float = 0.0
+    landmarks: bool = False

@@ -11,6 +11,7 @@ from xdyna.conditions.draw import (
     HAND_POINT_COLOUR,
     JOINT_COLOURS,
     JOINTS,
+    LANDMARK_COLOUR,
     LIMB_COLOURS,
     LIMBS,
     stroke_widths,
@@ -20,12 +21,17 @@ from xdyna.data.synthetic.draws import Params
 from xdyna.data.synthetic.shapes import Canvas, Window, bounds, per_pixel
 
 
-def draw_pose_maps(points: Params, size: tuple[int, int], device: torch.device) -> Tensor:
+def draw_pose_maps(
+    points: Params, size: tuple[int, int], device: torch.device, *, landmarks: bool = False
+) -> Tensor:
     """Pose maps (n 3 h w) in [0, 1], the same picture as `conditions.draw.draw_pose` makes of the same keypoints.
 
     Args:
-        points: `body` (n 18 3), `left_hand` and `right_hand` (n 21 3) on the CPU: x, y in pixels, score.
+        points: `body` (n 18 3), `left_hand` and `right_hand` (n 21 3) on the CPU: x, y in pixels, score; with
+            `landmarks` also `face` (n 68 3).
         size: (height, width).
+        device: where to draw.
+        landmarks: also draw the face's landmarks.
     """
     height, width = size
     widths = stroke_widths(size)
@@ -74,6 +80,18 @@ def draw_pose_maps(points: Params, size: tuple[int, int], device: torch.device) 
         ).amin(0)
         mix(place, nearest, HAND_POINT_COLOUR, seen)
         place.close()
+    if landmarks:
+        face = points["face"]
+        seen = (face[..., 2] > 0).all(1).float()
+        if bool(seen.any()):
+            place = window([face[..., :2]], seen, widths.landmark)
+            moved = face.to(device)
+            # One colour for all, so their order does not matter.
+            nearest = _disc(place, height, moved[:, 0, :2], widths.landmark)
+            for i in range(1, face.shape[1]):
+                nearest = torch.minimum(nearest, _disc(place, height, moved[:, i, :2], widths.landmark))
+            mix(place, nearest, LANDMARK_COLOUR, seen)
+            place.close()
     return canvas.image
 
 
