@@ -82,15 +82,19 @@ def draw_pose_maps(
         place.close()
     if landmarks:
         face = points["face"]
-        seen = (face[..., 2] > 0).all(1).float()
+        seen = (face[..., 2] > 0).float()
         if bool(seen.any()):
-            place = window([face[..., :2]], seen, widths.landmark)
-            moved = face.to(device)
-            # One colour for all, so their order does not matter.
-            nearest = _disc(place, height, moved[:, 0, :2], widths.landmark)
-            for i in range(1, face.shape[1]):
-                nearest = torch.minimum(nearest, _disc(place, height, moved[:, i, :2], widths.landmark))
-            mix(place, nearest, LANDMARK_COLOUR, seen)
+            place = window([face[..., :2]], seen.amax(1), widths.landmark)
+            moved, shown = face.to(device), seen.to(device)
+            # One colour, mixed in again and again where discs overlap: what shines through is a product.
+            through = torch.ones((), device=device)
+            for i in range(face.shape[1]):
+                cover = (0.5 - _disc(place, height, moved[:, i, :2], widths.landmark)).clamp(0, 1)
+                through = through * (1 - cover * per_pixel(shown[:, i]))
+            tone = (
+                torch.tensor(LANDMARK_COLOUR, device=device, dtype=torch.float32).expand(len(face), 3) / 255
+            )
+            place.paint(1 - through, tone, covers=False)
             place.close()
     return canvas.image
 
