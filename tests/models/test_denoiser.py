@@ -212,6 +212,16 @@ def test_pictures_without_motion() -> None:
         assert (still - denoiser(NOISY, TIME, reference=REFERENCE)).abs().max() > 1e-4
 
 
+@pytest.mark.slow
+def test_it_compiles_as_one_graph() -> None:
+    denoiser = tiny_denoiser("reference-net")
+    compiled = torch.compile(denoiser, fullgraph=True, backend="eager")
+    inputs = {"reference": REFERENCE, "pose": POSE, "reference_scale": torch.tensor([1.0, 0.5])}
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(NOISY, TIME, **inputs), denoiser(NOISY, TIME, **inputs))
+    torch._dynamo.reset()
+
+
 def test_parts_that_do_not_belong_together() -> None:
     net = tiny_components(reference="reference-net")["reference_net"]
     encoder = tiny_components(reference="ip-adapter")["reference_encoder"]

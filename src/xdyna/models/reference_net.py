@@ -187,7 +187,8 @@ class ReferenceNet(ModelMixin, ConfigMixin):
             reference_frames=0,
         )
         x = self.conv_in(reference)
-        skips, features = [x], list[Tensor]()
+        skips = [x]
+        features: list[Tensor] = []
         for block in cast(list[DownBlock], self.down_blocks):
             for index in range(len(block.resnets)):
                 x, seen = run_layer(block, index, x, context)
