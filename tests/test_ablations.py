@@ -72,8 +72,6 @@ def test_it_animates_from_its_folder(folder: Path, name: str) -> None:
     frames = animate(folder, name)
     assert len(frames) == FRAMES
     assert frames.std() > 1
-    again = animate(folder, name)
-    assert np.array_equal(frames, again), "same seed, same bytes"
     # Weights are random, so how much changes means nothing; that something does tells that it is read.
     assert not np.array_equal(frames, animate(folder, name, picture=1)), "the reference"
     assert not np.array_equal(frames, animate(folder, name, pose_scale=0.0)), "the driver's pose"
