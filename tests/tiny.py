@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler
 
 from xdyna import weights
 from xdyna.conditions.keypoints import Keypoints
-from xdyna.models import XDynaUNet
+from xdyna.models import ReferenceEncoder, ReferenceNet, XDynaUNet
 from xdyna.options import ModelPreset
 from xdyna.pipeline import XDynaPipeline
 
@@ -20,8 +21,9 @@ PRESET = ModelPreset(
 )
 
 
-def tiny_components(seed: int = 0) -> dict[str, object]:
+def tiny_components(seed: int = 0, *, reference: str = "dynamics-adapter") -> dict[str, Any]:
     """UNet, ControlNets, autoencoder and scheduler of an embedded kind, every weight alive."""
+    by_tokens = reference == "ip-adapter"
     torch.manual_seed(seed)
     vae = AutoencoderKL(
         block_out_channels=(8, 8, 16, 16),
@@ -38,11 +40,13 @@ def tiny_components(seed: int = 0) -> dict[str, object]:
         down_block_types=("CrossAttnDownBlock3D",) * 2,
         up_block_types=("CrossAttnUpBlock3D",) * 2,
         attention_head_dim=2,
-        cross_attention_dim=None,
+        cross_attention_dim=12 if by_tokens else None,
         norm_num_groups=4,
         motion_heads=2,
         motion_norm_groups=4,
-        image_tokens=0,
+        image_tokens=4 if by_tokens else 0,
+        text_tokens=not by_tokens,
+        reference=reference,
     )
     control = [
         ControlNetModel(
@@ -56,7 +60,18 @@ def tiny_components(seed: int = 0) -> dict[str, object]:
         )
         for channels in (3, 6)
     ]
-    for network in (unet, *control):
+    shown = {
+        "reference-net": ("reference_net", lambda: ReferenceNet.for_denoiser(unet)),
+        "ip-adapter": (
+            "reference_encoder",
+            lambda: ReferenceEncoder(dim=8, depth=1, heads=2, num_queries=4, output_dim=12),
+        ),
+    }
+    extra: dict[str, Any] = {}
+    if reference in shown:
+        name, build = shown[reference]
+        extra[name] = build()
+    for network in (unet, *control, *extra.values()):
         for parameter in network.parameters():
             # zero-initialised layers would hide whatever they guard
             if not parameter.any():
@@ -76,11 +91,12 @@ def tiny_components(seed: int = 0) -> dict[str, object]:
         "pose_controlnet": control[0].eval(),
         "face_controlnet": control[1].eval(),
         "scheduler": scheduler,
+        **{name: network.eval() for name, network in extra.items()},
     }
 
 
-def tiny_pipeline(seed: int = 0) -> XDynaPipeline:
-    return XDynaPipeline(**tiny_components(seed), preset=PRESET, name="tiny")
+def tiny_pipeline(seed: int = 0, *, reference: str = "dynamics-adapter") -> XDynaPipeline:
+    return XDynaPipeline(**tiny_components(seed, reference=reference), preset=PRESET, name="tiny")
 
 
 def tiny_model(folder: Path) -> Path:

@@ -142,6 +142,7 @@ def make_conditions(
     *,
     options: AnimateOptions,
     canvas: tuple[int, int],
+    landmarks: bool = False,
     reference_name: str = "reference picture",
     progress: Progress | None = None,
 ) -> ConditionClips:
@@ -152,6 +153,7 @@ def make_conditions(
         reference: (h w 3) uint8 at the canvas's size; None aligns to nothing.
         options: detector, keypoints, person, align, face mode and so on.
         canvas: (height, width) of the result.
+        landmarks: also draw the face's landmarks into the pose pictures (not into those of a ready pose video).
         reference_name: how messages call the reference.
         progress: told how far each pass is.
 
@@ -201,11 +203,12 @@ def make_conditions(
                 continue
             if index >= len(aligned.keypoints):
                 break
-            landmarks = aligned.keypoints.face[index]
-            clips.faces_found += bool((landmarks[:, 2] > 0).any())
+            face = aligned.keypoints.face[index]
+            clips.faces_found += bool((face[:, 2] > 0).any())
             warped = warp_frame(frame, aligned.frame_to_canvas[index], canvas)
-            local, global_ = tracker.step(warped, landmarks)
-            clips.append(draw_pose(aligned.keypoints, index), local, global_)
+            local, global_ = tracker.step(warped, face)
+            pose = draw_pose(aligned.keypoints, index, landmarks=landmarks)
+            clips.append(pose, local, global_)
     except BaseException:
         clips.close()
         raise

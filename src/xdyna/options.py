@@ -112,7 +112,7 @@ class AnimateOptions:
         1.0, "strength of the S-Face ControlNet; 0 turns it off", group=CONTROL, minimum=0
     )
     reference_scale: float = option(
-        1.0, "strength of the reference picture (Dynamics-Adapter)", group=CONTROL, minimum=0
+        1.0, "strength of the reference picture; 0 leaves it out", group=CONTROL, minimum=0
     )
     motion: float | None = option(
         None,
@@ -275,6 +275,7 @@ class ModelPreset:
         shared_noise: share of the start noise's variance that all frames have in common, as in training.
         motion_energy: what `--motion 1` stands for, the median motion energy of the moving scenes the model was
             trained on; 0 for a model that cannot be told.
+        landmarks: draw the face's 68 landmarks into the pose pictures, for a model that was trained so.
     """
 
     height: int = 896
@@ -284,6 +285,7 @@ class ModelPreset:
     guidance: float = 7.5
     stretch_conditions: bool = True
     fps: float = 0.0
+    landmarks: bool = False
     shared_noise: float = 0.0
     motion_energy: float = 0.0
 

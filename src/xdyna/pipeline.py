@@ -19,6 +19,7 @@ from xdyna.condition_clips import ConditionClips, Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
 from xdyna.errors import OptionError
 from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
+from xdyna.models import check_reference_parts
 from xdyna.options import AnimateOptions, ModelPreset
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
@@ -55,9 +56,14 @@ class XDynaPipeline:
         text_encoder, tokenizer: CLIP's, for models that read text.
         image_encoder, image_processor, image_projector: CLIP's vision tower and the Resampler, for models
             that read image tokens.
+        reference_net: `ReferenceNet`, for a UNet with `reference="reference-net"`.
+        reference_encoder: `ReferenceEncoder`, image tokens for a model without CLIP.
         preset: what suits the model.
         name: how messages and sidecars call the model.
         hash: SHA-256 over the model's files, when they came from files.
+
+    Raises:
+        WeightsError: parts that do not belong together.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class XDynaPipeline:
         image_encoder: Any = None,
         image_processor: Any = None,
         image_projector: Any = None,
+        reference_net: Any = None,
+        reference_encoder: Any = None,
         preset: ModelPreset | None = None,
         name: str = "custom",
         hash: str | None = None,
@@ -82,6 +90,8 @@ class XDynaPipeline:
         self.text_encoder, self.tokenizer = text_encoder, tokenizer
         self.image_encoder, self.image_processor = image_encoder, image_processor
         self.image_projector = image_projector
+        check_reference_parts(unet, reference_net=reference_net, reference_encoder=reference_encoder)
+        self.reference_net, self.reference_encoder = reference_net, reference_encoder
         self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
         self.device, self.offload = next(unet.parameters()).device, False
 
@@ -119,9 +129,9 @@ class XDynaPipeline:
         pipeline.device, pipeline.offload = target, offload
         if target.type == "cpu":
             # a third faster convolutions on a CPU, same numbers up to rounding
-            for network in (pipeline.unet, pipeline.vae, pipeline.pose_controlnet, pipeline.face_controlnet):
-                if network is not None:
-                    network.to(memory_format=torch.channels_last)
+            for part in ("unet", "vae", "pose_controlnet", "face_controlnet", "reference_net"):
+                if components[part] is not None:
+                    components[part].to(memory_format=torch.channels_last)
         return pipeline
 
     # ------------------------------------------------------------------------------------ running
@@ -205,8 +215,9 @@ class XDynaPipeline:
         reference = media.crop_to(picture, canvas)
         video = open_driving(driving, options)
         conditions = make_conditions(
-            video, reference, options=options, canvas=canvas, reference_name=name, progress=progress
-        )
+            video, reference, options=options, canvas=canvas, landmarks=self.preset.landmarks,
+            reference_name=name, progress=progress,
+        )  # fmt: skip
         return Prepared(picture, reference, video, conditions, options)
 
     def fill(self, options: AnimateOptions) -> AnimateOptions:
@@ -233,7 +244,7 @@ class XDynaPipeline:
         tokens: Tokens | None = None,
         negative: Tokens | None = None,
     ) -> Encoded:
-        """The reference's latent and the tokens of both guidance halves."""
+        """The reference as the networks read it: latent, tokens of both guidance halves, features."""
         with self._loaded("vae"):
             reference = encode_reference(self.vae, prepared.reference, generator=generator)
         if tokens is None and (self.text_encoder is not None or self.image_encoder is not None):
@@ -251,7 +262,18 @@ class XDynaPipeline:
             tokens, negative = Tokens(texts[0], images[0]), Tokens(texts[1], images[1])
         elif prepared.options.prompt or prepared.options.negative_prompt:
             logger.warning("%s reads no text: the prompts are not used", self.name)
-        return Encoded(reference, tokens or Tokens(), negative)
+        tokens = tokens or Tokens()
+        if self.reference_encoder is not None and tokens.image is None:
+            with self._loaded("reference_encoder"):
+                image = self.reference_encoder(reference.to(self.reference_encoder.dtype)).float()
+            tokens = replace(tokens, image=image)
+            negative = None if negative is None else replace(negative, image=image)
+        features = None
+        if self.reference_net is not None:
+            text = None if tokens.text is None else tokens.text.to(self.device, self.reference_net.dtype)
+            with self._loaded("reference_net"):
+                features = self.reference_net(reference.to(self.reference_net.dtype), text)
+        return Encoded(reference, tokens, negative, features)
 
     @torch.inference_mode()
     def denoise(
@@ -292,6 +314,7 @@ class XDynaPipeline:
                 scheduler,
                 reference=encoded.reference,
                 latents=latents,
+                reference_features=encoded.features,
                 tokens=encoded.tokens,
                 negative=encoded.negative,
                 controls=controls,

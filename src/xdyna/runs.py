@@ -38,11 +38,19 @@ class Prepared:
 
 @dataclass
 class Encoded:
-    """The reference as the networks read it: its latent (1 c h w), and both halves' tokens."""
+    """The reference as the networks read it.
+
+    Attributes:
+        reference: (1 c h w) its clean latent.
+        tokens: of the conditional half.
+        negative: of the unconditional half, or None where there is none.
+        features: what a ReferenceNet saw of it, for models that have one.
+    """
 
     reference: Tensor
     tokens: Tokens
     negative: Tokens | None
+    features: tuple[Tensor, ...] | None = None
 
 
 @dataclass

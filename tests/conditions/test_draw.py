@@ -128,3 +128,35 @@ def test_any_frame_of_a_clip() -> None:
     clip = person(8, motion=0.5, size=(448, 256), at=(128, 100))
     np.testing.assert_array_equal(draw_pose(clip, 4), draw_pose(clip[[4]], 0))
     assert (draw_pose(clip, 0) != draw_pose(clip, 4)).any()
+
+
+def test_landmarks_are_white_discs_over_everything() -> None:
+    size = (896, 512)
+    bare = Keypoints.empty(1, size)
+    for index, xy in enumerate(((100.5, 100.5), (200.5, 300.5), (-3.0, 40.0))):
+        bare.face[0, index] = (*xy, 1)
+    picture = draw_pose(bare, 0, landmarks=True)
+    assert tuple(picture[100, 100]) == tuple(picture[300, 200]) == (255, 255, 255)
+    assert (picture / 255).sum() / 3 == pytest.approx(2 * np.pi * 3**2, rel=0.01)
+    assert draw_pose(bare, 0).max() == 0
+    bare.body[0, 0] = (100.5, 102.5, 1)
+    over = draw_pose(bare, 0, landmarks=True)
+    assert tuple(over[100, 100]) == (255, 255, 255)
+    assert tuple(over[105, 100]) == (255, 0, 0)
+
+
+def test_landmarks_are_what_opencv_draws() -> None:
+    """DWPose: a filled circle of radius 3 at the whole pixel of each landmark."""
+    size = (896, 512)
+    face = Keypoints.empty(1, size)
+    angle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    # in the middle of pixels, where theirs have their centre
+    face.face[0, :, :2] = np.floor(np.stack([256 + 60 * np.cos(angle), 200 + 80 * np.sin(angle)], -1)) + 0.5
+    face.face[0, :, 2] = 1
+    theirs = np.zeros((*size, 3), np.uint8)
+    for x, y, _ in face.face[0]:
+        cv2.circle(theirs, (int(x), int(y)), 3, (255, 255, 255), -1)
+    ours = draw_pose(face, 0, landmarks=True)
+    assert (ours > 127).sum() / (theirs > 127).sum() == pytest.approx(1, abs=0.3)
+    assert (theirs[ours == 255] == 255).all(), "nothing far from theirs"
+    assert ours[theirs == 255].mean() > 200

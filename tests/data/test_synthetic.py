@@ -272,6 +272,23 @@ def test_pose_maps_are_those_of_the_conditions_room(people: SyntheticBatch) -> N
     assert people.pose.amax((1, 2, 3, 4)).min() > 0.9
 
 
+def test_pose_maps_with_landmarks_are_those_of_the_conditions_room() -> None:
+    plain, marked = (
+        make_batch(2, 4, frames=1, size=SIZE, human_share=1.0, landmarks=marked) for marked in (False, True)
+    )
+    for name in ("frames", "face_local", "face_global", "face", "body"):
+        assert torch.equal(getattr(plain, name), getattr(marked, name)), "nothing else changes"
+    size = (plain.frames.shape[-2], plain.frames.shape[-1])
+    for i in range(4):
+        parts = {n: getattr(marked, n)[i].numpy() for n in ("body", "left_hand", "right_hand", "face")}
+        drawn = draw_pose(Keypoints(**parts, size=size), 1, landmarks=True)
+        ours = (marked.pose[i, 1].permute(1, 2, 0).numpy() * 255).round()
+        assert float(np.abs(ours - drawn.astype(np.float32)).mean()) < 0.2
+    assert float((marked.pose - plain.pose).abs().mean()) > 1e-3
+    blank = make_batch(2, 2, frames=1, size=(32, 32), human_share=0.0, landmarks=True)
+    assert not blank.pose.any()
+
+
 def test_points_without_a_score_are_not_drawn(people: SyntheticBatch) -> None:
     points = {n: getattr(people, n)[:2, 0].clone() for n in ("body", "left_hand", "right_hand")}
     for part in points.values():

@@ -12,8 +12,9 @@ hands over both. The geometry, which `data.synthetic` repeats in torch:
   the joints, half-width 4.5 (OpenCV's polygon of half-width 4 covers its border pixels too).
 * joint: a disc of radius 4.
 * hand edge: a capsule (a line with round ends) of half-width 1.5; hand point: a disc of radius 4.
+* face landmark (an option, off for the official model): a white disc of radius 3, as OpenPose and DWPose draw it.
 * Order: limbs in the order of `LIMBS`, joints 0..13, then the left and the right hand, each its 20 edges and
-  then its 21 points. Later covers earlier.
+  then its 21 points, then the 68 landmarks. Later covers earlier.
 * Edges are anti-aliased: a pixel is covered by clip(0.5 - d, 0, 1), d the signed distance in pixels of its
   centre from the shape's border, and the colour is mixed in by that much. For the ellipse d is k (k - 1) / g,
   the usual first-order distance: with (u, v) along and across and half-axes (a, b), k = |(u/a, v/b)| and
@@ -24,7 +25,7 @@ hands over both. The geometry, which `data.synthetic` repeats in torch:
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -67,6 +68,9 @@ HAND_EDGE_COLOURS: tuple[Colour, ...] = tuple(
 HAND_POINT_COLOUR: Colour = (0, 0, 255)
 """RGB colour of every hand point."""
 
+LANDMARK_COLOUR: Colour = (255, 255, 255)
+"""RGB colour of every face landmark."""
+
 OFFICIAL_SIZE: tuple[int, int] = (896, 512)
 """(height, width) for which the widths are given."""
 
@@ -80,21 +84,20 @@ class StrokeWidths:
         joint: radius of a joint's disc.
         hand_edge: half-width of a hand's line.
         hand_point: radius of a hand point's disc.
+        landmark: radius of a face landmark's disc.
     """
 
     limb: float = 4.5
     joint: float = 4.0
     hand_edge: float = 1.5
     hand_point: float = 4.0
+    landmark: float = 3.0
 
 
 def stroke_widths(size: tuple[int, int]) -> StrokeWidths:
     """The widths for a frame of `size` = (height, width), by the square root of its area."""
     scale = float(np.sqrt(size[0] * size[1] / (OFFICIAL_SIZE[0] * OFFICIAL_SIZE[1])))
-    full = StrokeWidths()
-    return StrokeWidths(
-        full.limb * scale, full.joint * scale, full.hand_edge * scale, full.hand_point * scale
-    )
+    return StrokeWidths(**{name: width * scale for name, width in asdict(StrokeWidths()).items()})
 
 
 class _Canvas:
@@ -160,13 +163,14 @@ class _Canvas:
         part += cover * (np.array(colour, np.float32) - part)
 
 
-def draw_pose(keypoints: Keypoints, index: int, *, hands: bool = True) -> np.ndarray:
+def draw_pose(keypoints: Keypoints, index: int, *, hands: bool = True, landmarks: bool = False) -> np.ndarray:
     """Draw one frame's pose, head-less, as the official pose videos do (see the top of this file).
 
     Args:
         keypoints: the clip; points with score 0 are left out, points outside the frame are cut off by it.
         index: which frame of the clip.
         hands: also draw the hands.
+        landmarks: also draw the face's 68 landmarks (the paper's ablation "w/lmk"; evaluation.md 1.2).
 
     Returns:
         (h w 3) uint8 RGB of `keypoints.size`, black where nothing is drawn.
@@ -184,6 +188,10 @@ def draw_pose(keypoints: Keypoints, index: int, *, hands: bool = True) -> np.nda
     if hands:
         for hand in (keypoints.left_hand[index], keypoints.right_hand[index]):
             _draw_hand(canvas, hand.astype(np.float64), widths)
+    if landmarks:
+        for x, y, score in keypoints.face[index].astype(np.float64):
+            if score > 0:
+                canvas.disc(np.array((x, y)), widths.landmark, LANDMARK_COLOUR)
     return np.rint(canvas.pixels).clip(0, 255).astype(np.uint8)
 
 

@@ -2,12 +2,14 @@
 
 Shapes: pictures are `((b f) c h w)`, frames folded into the batch; tokens are `((b f) n c)` with n = h w,
 row by row. Nothing here repeats keys, values or text over frames: queries of all frames of a clip are laid
-side by side and meet the one set of keys of their batch item.
+side by side and meet the one set of keys of their batch item. (`reference_attention` alone must repeat keys: there a
+frame's own tokens and the reference's share one softmax.)
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,11 +31,13 @@ class Context:
     """What every layer of one forward pass may read.
 
     Attributes:
-        frames: frames of a clip, the reference at index 0 included.
+        frames: frames of a clip, the reference's included.
         time: (b d) time embedding, before the layers' own SiLU and projection.
         tokens: (b n d) text and image tokens, or None in a network without cross-attention.
-        reference_scale: strength of the reference's residual: one number, or (b) one for each clip.
+        reference_scale: strength of the reference: one number, or (b) one for each clip.
         temporal: False skips the motion modules (training on single pictures).
+        reference_frames: how many frames at the front of a clip are the reference, 1 or 0.
+        reference_features: what a `ReferenceNet` saw, a (b n c) for each self-attention, or None.
     """
 
     frames: int
@@ -41,26 +45,53 @@ class Context:
     tokens: Tensor | None = None
     reference_scale: float | Tensor = 1.0
     temporal: bool = True
+    reference_frames: int = 1
+    reference_features: Sequence[Tensor] | None = None
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
-    """Multi-head attention without mask or dropout, scaled by 1/sqrt(channels / heads).
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, heads: int, key_bias: Tensor | None = None
+) -> Tensor:
+    """Multi-head attention without dropout, scaled by 1/sqrt(channels / heads).
 
     Args:
         query: (b n c) with c a multiple of `heads`.
         key: (b m c).
         value: (b m c).
         heads: number of heads; channels are laid out head by head.
+        key_bias: (b m) added to the logits of each key, for all queries alike; None adds nothing.
 
     Returns:
         (b n c)
     """
     pieces = max(1, LARGEST_GRID // heads)
     if len(query) > pieces:
-        chunks = zip(query.split(pieces), key.split(pieces), value.split(pieces), strict=True)
-        return torch.cat([attend(q, k, v, heads=heads) for q, k, v in chunks])
+        return torch.cat(
+            [
+                attend(
+                    query[part],
+                    key[part],
+                    value[part],
+                    heads=heads,
+                    key_bias=None if key_bias is None else key_bias[part],
+                )
+                for part in (slice(begin, begin + pieces) for begin in range(0, len(query), pieces))
+            ]
+        )
     q, k, v = (tokens.unflatten(-1, (heads, -1)).transpose(1, 2) for tokens in (query, key, value))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    if key_bias is None:
+        mixed = F.scaled_dot_product_attention(q, k, v)
+    else:
+        mask = key_bias.to(q.dtype)[:, None, None]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def scaled(tokens: Tensor, scale: float | Tensor) -> Tensor:
+    """(b n c) times one number, or times (b) one for each batch item; the number 1 leaves them untouched."""
+    if isinstance(scale, Tensor):
+        return tokens * scale.to(tokens.dtype)[:, None, None]
+    return tokens if scale == 1 else tokens * scale
 
 
 def check_heads(channels: int, heads: int) -> None:
@@ -100,6 +131,18 @@ def position_code(height: int, width: int, channels: int, *, like: Tensor) -> Te
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
+def placed(tokens: Tensor, gain: Tensor | None, *, size: tuple[int, int]) -> Tensor:
+    """(n h*w c) plus `gain` times the position code of a map of `size` = (h, w); as they are without a gain."""
+    if gain is None:
+        return tokens
+    return tokens + (gain * position_code(*size, tokens.shape[-1], like=tokens)).to(tokens.dtype)
+
+
+def make_gain(position_gain: float | None) -> nn.Parameter | None:
+    """The learnable gain of a position code that starts at `position_gain`, or None for no code."""
+    return None if position_gain is None else nn.Parameter(torch.tensor(float(position_gain)))
+
+
 class Attention(nn.Module):
     """The projections that all attentions of the network share, under Stable Diffusion's names.
 
@@ -121,6 +164,29 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
 
+class SelfAttention(Attention):
+    """Spatial self-attention of every frame with itself, as in Stable Diffusion; no reference.
+
+    Args:
+        channels: width of the tokens.
+        heads: number of heads.
+        position_gain: None as in Stable Diffusion; a number adds a position code times a learnable gain to
+            queries and keys.
+    """
+
+    position_gain: nn.Parameter | None
+
+    def __init__(self, channels: int, heads: int, *, position_gain: float | None = None) -> None:
+        super().__init__(channels, heads)
+        self.register_parameter("position_gain", make_gain(position_gain))
+
+    def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
+        """((b f) n c), normalised, of a map of `size` = (h, w) -> ((b f) n c)."""
+        where = placed(tokens, self.position_gain, size=size)
+        mixed = attend(self.to_q(where), self.to_k(where), self.to_v(tokens), heads=self.heads)
+        return self.to_out[0](mixed)
+
+
 @dataclass(frozen=True)
 class AttentionOptions:
     """How the attentions of one level are built; see `XDynaUNet` for the meaning.
@@ -129,17 +195,20 @@ class AttentionOptions:
         heads: number of heads.
         cross_attention_dim: width of text and image tokens; None builds no cross-attention.
         image_tokens: how many of the last tokens are image tokens; 0 builds plain cross-attention.
-        reference: which way the reference enters, a key of `blocks.REFERENCES`.
+        reference: which way the reference enters, a key of `references.REFERENCES`, or None for a network
+            without.
         position_gain: initial gain of the position code, or None for no code (official).
         adapter_query_init: "query" or "key": what the adapter's query projection starts as a copy of.
+        text_tokens: False builds cross-attention to image tokens only.
     """
 
     heads: int
     cross_attention_dim: int | None
     image_tokens: int
-    reference: str
+    reference: str | None
     position_gain: float | None
     adapter_query_init: str
+    text_tokens: bool = True
 
 
 class TransformerBlock(nn.Module):
@@ -163,7 +232,10 @@ class TransformerBlock(nn.Module):
 
     def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
         """Tokens ((b f) n c) of a map of `size` = (h, w) -> the same shape."""
-        tokens = tokens + self.attn1(self.norm1(tokens), context, size=size)
+        return self.after(tokens + self.attn1(self.norm1(tokens), context, size=size), context)
+
+    def after(self, tokens: Tensor, context: Context) -> Tensor:
+        """What follows self-attention: cross-attention and the feed-forward."""
         if self.attn2 is not None:
             tokens = tokens + self.attn2(self.norm2(tokens), context)
         return tokens + self.ff(self.norm3(tokens))
@@ -190,8 +262,12 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """((b f) c h w) -> the same shape."""
         size = (x.shape[2], x.shape[3])
-        # a view where the map is channels_last, one copy where it is not
-        tokens = self.proj_in(self.norm(x)).permute(0, 2, 3, 1).contiguous().flatten(1, 2)
+        tokens = map_to_tokens(self.proj_in(self.norm(x)))
         for block in self.transformer_blocks:
             tokens = block(tokens, context, size=size)
         return x + self.proj_out(tokens.unflatten(1, size).permute(0, 3, 1, 2))
+
+
+def map_to_tokens(x: Tensor) -> Tensor:
+    """(n c h w) -> (n h*w c), row by row: a view where the map is channels_last, one copy where it is not."""
+    return x.permute(0, 2, 3, 1).contiguous().flatten(1, 2)

@@ -14,21 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from xdyna.errors import OptionError
 from xdyna.models.attention import AttentionOptions, Context, SpatialTransformer, TransformerBlock
-from xdyna.models.dynamics_adapter import DynamicsAdapterAttention
 from xdyna.models.ip_adapter import TokenAttention
 from xdyna.models.motion import MotionModule
-
-REFERENCES: dict[str, Callable[[int, AttentionOptions], nn.Module]] = {
-    "dynamics-adapter": lambda channels, options: DynamicsAdapterAttention(
-        channels,
-        options.heads,
-        position_gain=options.position_gain,
-        query_init=options.adapter_query_init,
-    ),
-}
-"""Ways for the reference to enter self-attention: name -> builder of `attn1` for a width."""
+from xdyna.models.references import reference_way
 
 
 @dataclass(frozen=True)
@@ -43,6 +32,8 @@ class BlockOptions:
         motion_heads: heads of its motion modules, or None for a level without.
         motion_max_length: most frames in a window.
         motion_groups: groups of the motion modules' norms.
+        transformer: class of its spatial transformers.
+        transformer_block: class of their one block.
     """
 
     time_channels: int
@@ -52,6 +43,8 @@ class BlockOptions:
     motion_heads: int | None
     motion_max_length: int
     motion_groups: int
+    transformer: type[SpatialTransformer] = SpatialTransformer
+    transformer_block: type[TransformerBlock] = TransformerBlock
 
 
 class ClipGroupNorm(nn.GroupNorm):
@@ -136,8 +129,7 @@ class Block(nn.Module):
         self.attentions, self.motion_modules = nn.ModuleList(), nn.ModuleList()
         for _, width in widths:
             if options.attention is not None:
-                transformer = make_transformer(width, options.attention, groups=options.groups)
-                self.attentions.append(transformer)
+                self.attentions.append(make_level_transformer(width, options))
             if options.motion_heads is not None:
                 module = MotionModule(
                     width,
@@ -158,7 +150,9 @@ class Block(nn.Module):
         if self.attentions:
             x = self.attentions[index](x, context)
         if self.motion_modules and context.temporal:
-            x = self.motion_modules[index](x, frames=context.frames)
+            x = self.motion_modules[index](
+                x, frames=context.frames, reference_frames=context.reference_frames
+            )
         return x
 
 
@@ -191,10 +185,7 @@ class MidBlock(nn.Module):
     def __init__(self, channels: int, options: BlockOptions) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(make_resnet(channels, channels, options) for _ in range(2))
-        assert options.attention is not None
-        self.attentions = nn.ModuleList(
-            [make_transformer(channels, options.attention, groups=options.groups)]
-        )
+        self.attentions = nn.ModuleList([make_level_transformer(channels, options)])
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """((b f) c h w) -> the same shape."""
@@ -251,15 +242,33 @@ def make_resnet(in_channels: int, out_channels: int, options: BlockOptions) -> R
     )
 
 
-def make_transformer(channels: int, options: AttentionOptions, *, groups: int) -> SpatialTransformer:
-    """A spatial transformer with the self-attention that `options.reference` names.
+def make_level_transformer(channels: int, options: BlockOptions) -> SpatialTransformer:
+    """A spatial transformer of a level that has them."""
+    assert options.attention is not None
+    return make_transformer(
+        channels,
+        options.attention,
+        groups=options.groups,
+        transformer=options.transformer,
+        transformer_block=options.transformer_block,
+    )
+
+
+def make_transformer(
+    channels: int,
+    options: AttentionOptions,
+    *,
+    groups: int,
+    transformer: type[SpatialTransformer] = SpatialTransformer,
+    transformer_block: type[TransformerBlock] = TransformerBlock,
+) -> SpatialTransformer:
+    """A spatial transformer with the self-attention that `options.reference` asks for.
 
     Raises:
         OptionError: no such reference, or heads that do not divide `channels`.
     """
-    if options.reference not in REFERENCES:
-        raise OptionError("reference", f"got {options.reference!r}, allowed are {', '.join(REFERENCES)}")
-    attn1 = REFERENCES[options.reference](channels, options)
+    way = reference_way(options.reference)
+    attn1 = way.attention(channels, options)
     attn2 = None
     if options.cross_attention_dim is not None:
         attn2 = TokenAttention(
@@ -267,6 +276,7 @@ def make_transformer(channels: int, options: AttentionOptions, *, groups: int) -
             options.heads,
             source_channels=options.cross_attention_dim,
             image_tokens=options.image_tokens,
+            text_tokens=options.text_tokens,
+            is_reference=way.tokens,
         )
-    block = TransformerBlock(channels, attn1=attn1, attn2=attn2)
-    return SpatialTransformer(channels, block=block, groups=groups)
+    return transformer(channels, block=transformer_block(channels, attn1=attn1, attn2=attn2), groups=groups)

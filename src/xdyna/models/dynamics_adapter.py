@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from xdyna.errors import OptionError
-from xdyna.models.attention import Attention, Context, attend, position_code
+from xdyna.models.attention import Attention, Context, attend, make_gain, placed, scaled
 
 QUERY_INITS = ("query", "key")
 """What `to_q_ff` starts as: a copy of `to_q` (official), or of `to_k`, which learns faster from scratch."""
@@ -54,8 +54,7 @@ class DynamicsAdapterAttention(Attention):
             self.to_q_ff.weight.copy_(source.weight)
         nn.init.zeros_(self.to_out_ff.weight)
         nn.init.zeros_(self.to_out_ff.bias)
-        gain = None if position_gain is None else nn.Parameter(torch.tensor(float(position_gain)))
-        self.register_parameter("position_gain", gain)
+        self.register_parameter("position_gain", make_gain(position_gain))
 
     def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
         """Attend within each frame and to frame 0 of its clip.
@@ -68,21 +67,14 @@ class DynamicsAdapterAttention(Attention):
         Returns:
             ((b f) n c)
         """
-        placed = tokens
-        if self.position_gain is not None:
-            code = position_code(*size, tokens.shape[-1], like=tokens)
-            placed = tokens + (self.position_gain * code).to(tokens.dtype)
-        key, value = self.to_k(placed), self.to_v(tokens)
-        own = self.to_out[0](attend(self.to_q(placed), key, value, heads=self.heads))
+        where = placed(tokens, self.position_gain, size=size)
+        key, value = self.to_k(where), self.to_v(tokens)
+        own = self.to_out[0](attend(self.to_q(where), key, value, heads=self.heads))
         scale = context.reference_scale
         if not isinstance(scale, Tensor) and scale == 0:
             return own
         # all frames' queries side by side against frame 0: (b, f n, c) with (b, n, c)
-        query = self.to_q_ff(placed).unflatten(0, (-1, context.frames)).flatten(1, 2)
+        query = self.to_q_ff(where).unflatten(0, (-1, context.frames)).flatten(1, 2)
         first = slice(None, None, context.frames)
         fetched = self.to_out_ff(attend(query, key[first], value[first], heads=self.heads))
-        if isinstance(scale, Tensor):
-            fetched = fetched * scale.to(fetched.dtype)[:, None, None]
-        elif scale != 1:
-            fetched = fetched * scale
-        return own + fetched.view_as(own)
+        return own + scaled(fetched, scale).view_as(own)

@@ -1,6 +1,6 @@
 """Motion modules: attention over time at every place of the map (AnimateDiff; spec.md 1.3).
 
-The reference, frame 0, takes no part: it passes through unchanged, and the others do not see it here.
+A reference at frame 0 takes no part: it passes through unchanged, and the others do not see it here.
 """
 
 from __future__ import annotations
@@ -89,11 +89,11 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, *, frames: int) -> Tensor:
-        """((b f) c h w) with f = `frames` -> what is to be added to all frames but the first, (b f-1 c h w)."""
+    def forward(self, x: Tensor, *, frames: int, reference_frames: int) -> Tensor:
+        """((b f) c h w) with f = `frames` -> what is to be added to all frames but the reference's, (b f-r c h w)."""
         height, width = x.shape[2:]
         # norming the reference as well and leaving it out after costs less than a copy of the others
-        moving = self.norm(x).unflatten(0, (-1, frames))[:, 1:]
+        moving = self.norm(x).unflatten(0, (-1, frames))[:, reference_frames:]
         batch = moving.shape[0]
         tokens = self.proj_in(moving.permute(0, 3, 4, 1, 2).flatten(0, 2))
         for block in self.transformer_blocks:
@@ -102,7 +102,7 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(nn.Module):
-    """A temporal transformer that frame 0 bypasses (fixture ii).
+    """A temporal transformer that the reference bypasses (fixture ii).
 
     Args:
         channels: width of the map.
@@ -118,12 +118,13 @@ class MotionModule(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(channels, heads, max_length=max_length, groups=groups)
 
-    def forward(self, x: Tensor, *, frames: int) -> Tensor:
-        """((b f) c h w) -> the same shape; f = `frames`, the reference at index 0 included."""
-        if frames == 1:
+    def forward(self, x: Tensor, *, frames: int, reference_frames: int = 1) -> Tensor:
+        """((b f) c h w) -> the same shape; f = `frames`, the first `reference_frames` of which stay as they are."""
+        if frames == reference_frames:
             return x
         output = x.clone()  # keeps the memory format, which torch.cat would not
-        output.unflatten(0, (-1, frames))[:, 1:].add_(self.temporal_transformer(x, frames=frames))
+        moving = output.unflatten(0, (-1, frames))[:, reference_frames:]
+        moving.add_(self.temporal_transformer(x, frames=frames, reference_frames=reference_frames))
         return output
 
 

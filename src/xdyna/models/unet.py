@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models.attention import AttentionOptions, Context
-from xdyna.models.blocks import BlockOptions, ClipGroupNorm, DownBlock, MidBlock, UpBlock
+from xdyna.models.blocks import BlockOptions, ClipGroupNorm
+from xdyna.models.levels import check_groups, check_levels, make_levels, spatial_transformers
 from xdyna.models.motion import MotionStrength
-
-DOWN_TYPES = {"CrossAttnDownBlock3D": True, "DownBlock3D": False}
-UP_TYPES = {"CrossAttnUpBlock3D": True, "UpBlock3D": False}
-"""Block type -> whether the level has spatial transformers."""
+from xdyna.models.reference_attention import ReferenceAttention
+from xdyna.models.references import reference_way
 
 
 class XDynaUNet(ModelMixin, ConfigMixin):
-    """Predicts the noise (or velocity) of a clip whose frame 0 is the clean reference.
+    """Predicts the noise (or velocity) of a clip, given a clean reference.
+
+    How the reference enters is an option, and decides what a clip is made of: `reference_frames` tells how many
+    frames at its front are the reference (see `with_reference`): 1 for "dynamics-adapter", 0 for the others.
 
     Parameter names and shapes are those of the official checkpoint: Stable Diffusion's, plus
     `motion_modules`, `attn1.to_q_ff`, `attn1.to_out_ff`, `attn2.to_k_ip`, `attn2.to_v_ip`. The defaults are
@@ -45,12 +47,18 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         motion_norm_groups: groups of the motion modules' norms.
         use_motion_modules: False builds a network for pictures.
         image_tokens: how many of the last tokens are image tokens; 0 for text only.
-        reference: how the reference enters, a key of `blocks.REFERENCES`.
+        reference: how the reference enters, a key of `references.REFERENCES`.
         position_gain: None as published; a number adds a position code with a learnable gain to the queries
             and keys of self-attention, for training from scratch.
         adapter_query_init: "query" (official) or "key": what the adapter's queries start as a copy of.
         motion_condition: False as published; True builds `motion_strength`, which lets a caller say how lively
             the scene is to be.
+        text_tokens: False for a model that reads no text: all its tokens are image tokens.
+
+    Attributes:
+        reference_frames: frames of the reference at the front of every clip, 1 or 0.
+        reads_features: whether self-attention reads what a `ReferenceNet` saw.
+        reads_tokens: whether the image tokens are all that is known of the reference.
 
     Raises:
         OptionError: options that do not fit each other.
@@ -82,6 +90,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         position_gain: float | None = None,
         adapter_query_init: str = "query",
         motion_condition: bool = False,
+        text_tokens: bool = True,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -89,10 +98,19 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         heads = (
             [attention_head_dim] * levels if isinstance(attention_head_dim, int) else [*attention_head_dim]
         )
-        _check_levels(levels, down_block_types, up_block_types, heads)
-        _check_groups("norm_num_groups", widths, norm_num_groups)
+        check_levels(levels, down_block_types, up_block_types, heads)
+        check_groups("norm_num_groups", widths, norm_num_groups)
         if use_motion_modules:
-            _check_groups("motion_norm_groups", widths, motion_norm_groups)
+            check_groups("motion_norm_groups", widths, motion_norm_groups)
+        way = reference_way(reference)
+        if (way.tokens or not text_tokens) and (cross_attention_dim is None or image_tokens < 1):
+            raise OptionError(
+                "image_tokens",
+                f"got {image_tokens} image tokens of width {cross_attention_dim} for a model that reads "
+                + ("the reference from them" if way.tokens else "no text"),
+                "Give cross_attention_dim and at least one image token",
+            )
+        self.reference_frames, self.reads_features, self.reads_tokens = way.frames, way.features, way.tokens
         time_channels = 4 * widths[0]
 
         def options(level: int, attention: bool) -> BlockOptions:
@@ -107,6 +125,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                     reference=reference,
                     position_gain=position_gain,
                     adapter_query_init=adapter_query_init,
+                    text_tokens=text_tokens,
                 )
                 if attention
                 else None,
@@ -119,33 +138,28 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         self.time_embedding = TimestepEmbedding(widths[0], time_channels)
         self.motion_strength = MotionStrength(time_channels) if motion_condition else None
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
-        skips = [widths[0]]
-        self.down_blocks = nn.ModuleList()
-        for level, kind in enumerate(down_block_types):
-            last = level == levels - 1
-            block = DownBlock(
-                widths[max(level - 1, 0)],
-                widths[level],
-                layers=layers_per_block,
-                downsample=not last,
-                options=options(level, DOWN_TYPES[kind]),
-            )
-            self.down_blocks.append(block)
-            skips += [widths[level]] * (layers_per_block if last else layers_per_block + 1)
-        self._skips = len(skips)
-        self.mid_block = MidBlock(widths[-1], options(levels - 1, True))
-        self.up_blocks = nn.ModuleList()
-        for level, kind in zip(reversed(range(levels)), up_block_types, strict=True):
-            up_block = UpBlock(
-                widths[min(level + 1, levels - 1)],
-                widths[level],
-                skip_channels=[skips.pop() for _ in range(layers_per_block + 1)],
-                upsample=level > 0,
-                options=options(level, UP_TYPES[kind]),
-            )
-            self.up_blocks.append(up_block)
+        parts = make_levels(
+            widths,
+            layers=layers_per_block,
+            down_types=down_block_types,
+            up_types=up_block_types,
+            options=options,
+        )
+        self.down_blocks, self.mid_block, self.up_blocks = parts.down_blocks, parts.mid_block, parts.up_blocks
+        self._skips = parts.skips
         self.conv_norm_out = ClipGroupNorm(norm_num_groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+        self._self_attentions = len(spatial_transformers(self))
+        readers = [module for module in self.modules() if isinstance(module, ReferenceAttention)]
+        for place, reader in enumerate(readers):
+            reader.place = place
+
+    def with_reference(self, latents: Tensor, reference: Tensor) -> Tensor:
+        """The clip that `forward` takes: noisy latents (b c f h w) and the clean (b c h w) -> (b c r+f h w).
+
+        r is `reference_frames`: where the reference enters another way, the noisy latents are the whole clip.
+        """
+        return torch.cat([reference.unsqueeze(2)[:, :, : self.reference_frames], latents], dim=2)
 
     def forward(
         self,
@@ -155,32 +169,35 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         *,
         down_residuals: Sequence[Tensor] | None = None,
         mid_residual: Tensor | None = None,
+        reference_features: Sequence[Tensor] | None = None,
         reference_scale: float | Tensor = 1.0,
         temporal: bool = True,
         motion: Tensor | float | None = None,
     ) -> Tensor:
-        """Predict all frames; that of frame 0, the reference, means nothing.
+        """Predict all frames; what comes out for a reference frame means nothing.
 
         Args:
-            sample: (b c 1+f h w): the clean reference latent, then f noisy ones.
+            sample: (b c r+f h w): `reference_frames` clean reference latents (r is 1 or 0), then f noisy ones.
             timestep: one number for all, or (b) one for each clip. The reference gets the same.
             encoder_hidden_states: (b n d) text tokens, then image tokens; None without cross-attention.
-            down_residuals: the ControlNets' residuals for the skips, each (b c 1+f h w), zero at frame 0.
+            down_residuals: the ControlNets' residuals for the skips, each (b c r+f h w), zero at the reference.
             mid_residual: the one for the mid block.
-            reference_scale: strength of the reference's residual: 1 as trained, 0 without; or (b).
+            reference_features: what a `ReferenceNet` returns, for a network that `reads_features`.
+            reference_scale: strength of the reference: 1 as trained, 0 without; or (b).
             temporal: False skips the motion modules; then f may be anything.
             motion: how lively the scene is to be, for a network built with `motion_condition`: the motion energy
                 (see `models.motion.MotionStrength`), one for all or (b), NaN for "not told"; None tells nothing.
 
         Returns:
-            (b out_channels 1+f h w)
+            (b out_channels r+f h w)
 
         Raises:
             OptionError: more frames than the motion modules know, or `motion` for a network without it.
-            WeightsError: residuals of a ControlNet that does not fit.
+            WeightsError: residuals of a ControlNet, or features of a ReferenceNet, that do not fit.
         """
         batch, _, frames, _, _ = sample.shape
         self._check_call(frames, temporal, down_residuals)
+        self._check_features(reference_features, reference_scale)
         time = torch.as_tensor(timestep, device=sample.device).expand(batch)
         context = Context(
             frames=frames,
@@ -188,6 +205,8 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             tokens=encoder_hidden_states,
             reference_scale=reference_scale,
             temporal=temporal,
+            reference_frames=self.reference_frames,
+            reference_features=reference_features,
         )
 
         x = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
@@ -219,10 +238,10 @@ class XDynaUNet(ModelMixin, ConfigMixin):
 
     def _check_call(self, frames: int, temporal: bool, down_residuals: Sequence[Tensor] | None) -> None:
         longest = self.config.motion_max_length
-        if temporal and self.config.use_motion_modules and frames - 1 > longest:
+        if temporal and self.config.use_motion_modules and frames - self.reference_frames > longest:
             raise OptionError(
                 "--window",
-                f"{frames - 1} frames at once, the motion modules know {longest} at most",
+                f"{frames - self.reference_frames} frames at once, the motion modules know {longest} at most",
                 "Use shorter windows",
             )
         if down_residuals is not None and len(down_residuals) != self._skips:
@@ -232,27 +251,18 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 "The two do not belong together: take both from the same model",
             )
 
+    def _check_features(self, features: Sequence[Tensor] | None, scale: float | Tensor) -> None:
+        off = not isinstance(scale, Tensor) and scale == 0
+        wanted = self._self_attentions if self.reads_features else 0
+        given = 0 if features is None else len(features)
+        if given != wanted and not (given == 0 and off):
+            raise WeightsError(
+                "ReferenceNet",
+                f"it gives {given} features, {wanted} self-attentions of the denoiser read them",
+                "The two do not belong together: take both from the same model",
+            )
+
 
 def _add(x: Tensor, residual: Tensor, frames: int) -> Tensor:
     """((b f) c h w) + (b c f h w) without a copy of either."""
     return (x.unflatten(0, (-1, frames)) + residual.transpose(1, 2)).flatten(0, 1)
-
-
-def _check_levels(levels: int, down: Sequence[str], up: Sequence[str], heads: Sequence[int]) -> None:
-    """Raise OptionError unless every level has its types and heads."""
-    if levels < 2:
-        raise OptionError("block_out_channels", f"got {levels} level, at least 2 are needed")
-    for name, values in (("down_block_types", down), ("up_block_types", up), ("attention_head_dim", heads)):
-        if len(values) != levels:
-            raise OptionError(name, f"got {len(values)} values for the {levels} levels of block_out_channels")
-    for name, values, allowed in (("down_block_types", down, DOWN_TYPES), ("up_block_types", up, UP_TYPES)):
-        for kind in values:
-            if kind not in allowed:
-                raise OptionError(name, f"got {kind!r}, allowed are {', '.join(allowed)}")
-
-
-def _check_groups(name: str, widths: Sequence[int], groups: int) -> None:
-    """Raise OptionError unless every width can be split into `groups` groups."""
-    for width in widths:
-        if groups < 1 or width % groups:
-            raise OptionError(name, f"{width} channels cannot be split into {groups} groups")

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
+
+from xdyna.models import run_controlnet
 
 ConditionSource = Callable[[Sequence[int]], Tensor]
 """Frame indices -> their condition pictures, (b f c H W) float in [0, 1] on the networks' device."""
@@ -100,19 +102,20 @@ class ControlResiduals:
     def of_window(self, number: int) -> tuple[tuple[Tensor, ...], Tensor] | tuple[None, None]:
         """Residuals for window `number`: 12 skips (or as many as the UNet has) and the mid block.
 
-        Each is (b c 1+f h w) with zeros for the reference frame; b counts the guidance halves too.
+        Each is (b c r+f h w) with zeros for the UNet's reference frames, of which there are r (1 or 0); b counts the
+        guidance halves too.
         """
         if not any(
             source is not None and network is not None and scale != 0
             for source, network, scale in self._streams()
         ):
             return None, None
-        window = self.windows[number]
+        window, lead = self.windows[number], self.networks.unet.reference_frames
         missing = [frame for frame in window if frame not in self._kept]
         for frame, values in zip(missing, self._run(missing), strict=True):
             self._kept[frame] = values
         stacked = [
-            F.pad(torch.stack(values, dim=2), (0, 0, 0, 0, 1, 0))
+            F.pad(torch.stack(values, dim=2), (0, 0, 0, 0, lead, 0))
             for values in zip(*(self._kept[frame] for frame in window), strict=True)
         ]
         later = {frame for coming in self.windows[number + 1 :] for frame in coming}
@@ -137,7 +140,9 @@ class ControlResiduals:
                 continue
             condition = source(frames)
             residuals = [
-                _run_controlnet(network, self.latents[:, :, frames], self.timestep, text, condition, scale)
+                run_controlnet(
+                    network, self.latents[:, :, frames], self.timestep, condition, text=text, scale=scale
+                )
                 for text in (texts[:1] if shared else texts)
             ]
             joined = [torch.cat(values) for values in zip(*residuals, strict=True)]
@@ -146,26 +151,6 @@ class ControlResiduals:
             total = [torch.cat([value] * len(self.halves)) for value in total]
         # (b c f h w) -> a list a frame
         return [list(values) for values in zip(*(value.unbind(2) for value in total), strict=True)]
-
-
-def _run_controlnet(
-    network: Any, latents: Tensor, timestep: Tensor, text: Tensor | None, condition: Tensor, scale: float
-) -> list[Tensor]:
-    """All residuals of one ControlNet, mid last, each (b c f h w)."""
-    dtype = next(network.parameters()).dtype
-    frames = latents.shape[2]
-    context = None
-    if text is not None:
-        context = repeat(text.to(dtype), "b n d -> (b f) n d", f=frames)
-    down, mid = network(
-        rearrange(latents, "b c f h w -> (b f) c h w").to(dtype),
-        timestep,
-        encoder_hidden_states=context,
-        controlnet_cond=rearrange(condition, "b f c h w -> (b f) c h w").to(dtype),
-        conditioning_scale=scale,
-        return_dict=False,
-    )
-    return [rearrange(value, "(b f) c h w -> b c f h w", f=frames) for value in (*down, mid)]
 
 
 def _same(first: Tensor | None, second: Tensor | None) -> bool:

@@ -41,6 +41,7 @@ def denoise(
     *,
     reference: Tensor,
     latents: Tensor,
+    reference_features: Sequence[Tensor] | None = None,
     tokens: Tokens | None = None,
     negative: Tokens | None = None,
     controls: Controls | None = None,
@@ -60,12 +61,13 @@ def denoise(
         scheduler: a diffusers scheduler whose timesteps are set.
         reference: (b c h w) clean latent of the reference; never changes.
         latents: (b c f h w) from `start_latents`.
+        reference_features: what a `ReferenceNet` saw of it, for a UNet that reads that; both halves see it.
         tokens: cross-attention tokens of the conditional half.
         negative: those of the unconditional half. Without them there is nothing to guide away from, and
             one half runs whatever `guidance` says.
         controls: pose and face conditions.
         guidance: 1 runs the conditional half only; any other value runs both.
-        reference_scale: strength of the reference's residual in self-attention.
+        reference_scale: strength of the reference, 0 = without.
         motion: the motion energy that the scene is to have, for a UNet that can be told; None tells nothing.
         plan: window size, overlap and loop.
         offsets: one window offset a step in place of the generator's draws.
@@ -98,6 +100,7 @@ def denoise(
                 halves=halves,
                 down_residuals=down,
                 mid_residual=mid,
+                reference_features=reference_features,
                 reference_scale=reference_scale,
                 motion=motion,
             )
@@ -123,28 +126,33 @@ def predict(
     halves: Sequence[Tokens],
     down_residuals: Sequence[Tensor] | None = None,
     mid_residual: Tensor | None = None,
+    reference_features: Sequence[Tensor] | None = None,
     reference_scale: float = 1.0,
     motion: float | None = None,
 ) -> Tensor:
     """The UNet's prediction for one window, all guidance halves in one batch.
 
     Args:
-        unet: an `XDynaUNet`.
+        unet: an `XDynaUNet`; its `reference_frames` tells whether the reference is frame 0 of what it is given.
         reference: (b c h w).
         latents: (b c f h w) of the window.
         timestep: one timestep for all frames, the clean reference included.
         halves: tokens of each half.
         down_residuals: residuals from `ControlResiduals`.
         mid_residual: likewise.
+        reference_features: (b n c) each, from a `ReferenceNet`.
         reference_scale: strength of the reference.
         motion: motion energy, see `denoise`.
 
     Returns:
-        (halves b c f h w) float32: the prediction for frame 0, the reference, is thrown away.
+        (halves b c f h w) float32: a prediction for the reference is thrown away.
     """
     dtype = next(unet.parameters()).dtype
-    sample = torch.cat([reference.unsqueeze(2), latents], dim=2).to(dtype)
+    sample = unet.with_reference(latents, reference).to(dtype)
     sample = torch.cat([sample] * len(halves))
+    features = None
+    if reference_features is not None:
+        features = [torch.cat([feature.to(dtype)] * len(halves)) for feature in reference_features]
     joined = [half.joined() for half in halves]
     context = None if joined[0] is None else torch.cat([t for t in joined if t is not None]).to(dtype)
     output = unet(
@@ -153,10 +161,12 @@ def predict(
         context,
         down_residuals=None if down_residuals is None else tuple(r.to(dtype) for r in down_residuals),
         mid_residual=None if mid_residual is None else mid_residual.to(dtype),
+        reference_features=features,
         reference_scale=reference_scale,
         motion=motion,
     )
-    return rearrange(output[:, :, 1:].float(), "(g b) c f h w -> g b c f h w", g=len(halves))
+    driven = output[:, :, unet.reference_frames :]
+    return rearrange(driven.float(), "(g b) c f h w -> g b c f h w", g=len(halves))
 
 
 def guide(halves: Tensor, guidance: float) -> Tensor:

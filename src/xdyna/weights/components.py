@@ -64,6 +64,8 @@ COMPONENTS: dict[str, Component] = {
             "image_processor", "transformers", "CLIPImageProcessor", False, "image tokens", kind="processor"
         ),
         Component("image_projector", "xdyna", "Resampler", False, "image tokens"),
+        Component("reference_net", "xdyna", "ReferenceNet", False, "the reference beside self-attention"),
+        Component("reference_encoder", "xdyna", "ReferenceEncoder", False, "image tokens without CLIP"),
     )
 }
 """Every part that a model may have. Optional ones are null in model_index.json when absent."""

@@ -11,6 +11,7 @@ from xdyna.conditions.draw import (
     HAND_POINT_COLOUR,
     JOINT_COLOURS,
     JOINTS,
+    LANDMARK_COLOUR,
     LIMB_COLOURS,
     LIMBS,
     stroke_widths,
@@ -20,12 +21,17 @@ from xdyna.data.synthetic.draws import Params
 from xdyna.data.synthetic.shapes import Canvas, Window, bounds, per_pixel
 
 
-def draw_pose_maps(points: Params, size: tuple[int, int], device: torch.device) -> Tensor:
+def draw_pose_maps(
+    points: Params, size: tuple[int, int], device: torch.device, *, landmarks: bool = False
+) -> Tensor:
     """Pose maps (n 3 h w) in [0, 1], the same picture as `conditions.draw.draw_pose` makes of the same keypoints.
 
     Args:
-        points: `body` (n 18 3), `left_hand` and `right_hand` (n 21 3) on the CPU: x, y in pixels, score.
+        points: `body` (n 18 3), `left_hand` and `right_hand` (n 21 3) on the CPU: x, y in pixels, score; with
+            `landmarks` also `face` (n 68 3).
         size: (height, width).
+        device: where to draw.
+        landmarks: also draw the face's landmarks.
     """
     height, width = size
     widths = stroke_widths(size)
@@ -74,6 +80,22 @@ def draw_pose_maps(points: Params, size: tuple[int, int], device: torch.device) 
         ).amin(0)
         mix(place, nearest, HAND_POINT_COLOUR, seen)
         place.close()
+    if landmarks:
+        face = points["face"]
+        seen = (face[..., 2] > 0).float()
+        if bool(seen.any()):
+            place = window([face[..., :2]], seen.amax(1), widths.landmark)
+            moved, shown = face.to(device), seen.to(device)
+            # One colour, mixed in again and again where discs overlap: what shines through is a product.
+            through = torch.ones((), device=device)
+            for i in range(face.shape[1]):
+                cover = (0.5 - _disc(place, height, moved[:, i, :2], widths.landmark)).clamp(0, 1)
+                through = through * (1 - cover * per_pixel(shown[:, i]))
+            tone = (
+                torch.tensor(LANDMARK_COLOUR, device=device, dtype=torch.float32).expand(len(face), 3) / 255
+            )
+            place.paint(1 - through, tone, covers=False)
+            place.close()
     return canvas.image
 
 

@@ -170,6 +170,7 @@ def make_batch(
     still_share: float = 0.35,
     scatter: bool = False,
     maps: bool = True,
+    landmarks: bool = False,
 ) -> SyntheticBatch:
     """Make clips of people before scenes; the same arguments give the same bytes.
 
@@ -178,13 +179,14 @@ def make_batch(
         size: (height, width) of the pictures, any aspect.
         device: where to render. The world is the same on every device, pixels within rounding.
         maps: also draw pose and face maps; without, they are zero.
+        landmarks: also draw the face's 68 landmarks into the pose maps.
     """
     params = sample_params(
         seed, batch, frames=frames, human_share=human_share, still_share=still_share, scatter=scatter
     )
     return render(
         params.identity, params.motion, params.foreign, params.scene, params.times, size,
-        human=params.human, device=device, maps=maps,
+        human=params.human, device=device, maps=maps, landmarks=landmarks,
     )  # fmt: skip
 
 
@@ -200,6 +202,7 @@ def render(
     human: Tensor | None = None,
     device: str | torch.device = "cpu",
     maps: bool = True,
+    landmarks: bool = False,
 ) -> SyntheticBatch:
     """Render clips from parameters; any identity goes with any motion and scene.
 
@@ -208,7 +211,7 @@ def render(
         times: (b n) seconds; the first column is the reference.
         size: (height, width).
         human: (b,) bool; None means that every clip has a person.
-        device, maps: see `make_batch`.
+        device, maps, landmarks: see `make_batch`.
     """
     device = torch.device(device)
     batch, count = times.shape
@@ -240,10 +243,10 @@ def render(
             for name in ("body", "left_hand", "right_hand", "face", "head", "expression"):
                 getattr(result, name)[where] = truth[name].unflatten(0, (-1, count)).to(device)
             if maps:
-                pose = draw_pose_maps(truth, size, device)
+                pose = draw_pose_maps(truth, size, device, landmarks=landmarks)
                 result.pose[where] = pose.unflatten(0, (-1, count))
-                heads, landmarks = people.paint_foreign(size, device)
-                box, patches = face_boxes(landmarks, size)
+                heads, foreign_face = people.paint_foreign(size, device)
+                box, patches = face_boxes(foreign_face, size)
                 result.face_global[where] = keep_boxes(heads, box[:, None]).unflatten(0, (-1, count))
                 result.face_local[where] = keep_boxes(heads, patches).unflatten(0, (-1, count))
         result.frames[where] = film(frames.unflatten(0, (-1, count)), chosen.appearance)

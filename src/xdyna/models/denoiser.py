@@ -1,0 +1,178 @@
+"""All networks of one denoising step in one module: what training calls, shards and compiles.
+
+Sampling calls the same networks one by one, because it shares ControlNet residuals between windows and runs a
+ReferenceNet once for all steps; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ControlNetModel, ModelMixin
+from torch import Tensor, nn
+
+from xdyna.errors import WeightsError
+from xdyna.models.controls import run_controlnet
+from xdyna.models.reference_encoder import ReferenceEncoder
+from xdyna.models.reference_net import ReferenceNet
+from xdyna.models.references import reference_way
+from xdyna.models.resampler import Resampler
+from xdyna.models.unet import XDynaUNet
+
+
+class Denoiser(nn.Module):
+    """The denoiser, its ControlNets, and the networks that show it the reference.
+
+    Args:
+        unet: its `reference` says how the reference enters.
+        pose_controlnet: 3 condition channels, or None.
+        face_controlnet: 6 condition channels, or None (the ablations `w_landmarks` and `wo_face`).
+        reference_net: for `reference="reference-net"`, and only then.
+        reference_encoder: makes image tokens from the reference's latent; for models without CLIP.
+        image_projector: makes image tokens from CLIP's features; for models with CLIP.
+
+    Raises:
+        WeightsError: parts that do not belong together.
+    """
+
+    def __init__(
+        self,
+        unet: XDynaUNet,
+        *,
+        pose_controlnet: ControlNetModel | None = None,
+        face_controlnet: ControlNetModel | None = None,
+        reference_net: ReferenceNet | None = None,
+        reference_encoder: ReferenceEncoder | None = None,
+        image_projector: Resampler | None = None,
+    ) -> None:
+        super().__init__()
+        check_reference_parts(unet, reference_net=reference_net, reference_encoder=reference_encoder)
+        if reference_encoder is not None and image_projector is not None:
+            raise WeightsError(
+                "reference_encoder",
+                "stands beside an image_projector",
+                "Image tokens have one source: leave one out",
+            )
+        self.unet = unet
+        self.pose_controlnet, self.face_controlnet = pose_controlnet, face_controlnet
+        self.reference_net, self.reference_encoder = reference_net, reference_encoder
+        self.image_projector = image_projector
+
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        *,
+        reference: Tensor,
+        pose: Tensor | None = None,
+        face: Tensor | None = None,
+        text: Tensor | None = None,
+        image_features: Tensor | None = None,
+        reference_scale: float | Tensor = 1.0,
+        pose_scale: float | Tensor = 1.0,
+        face_scale: float | Tensor = 1.0,
+        temporal: bool = True,
+    ) -> Tensor:
+        """Predict the driven frames.
+
+        Args:
+            noisy: (b c f h w) noisy latents, the reference not among them.
+            timesteps: (b), or one for all.
+            reference: (b c h w) clean latent of the reference.
+            pose: (b f 3 H W) pose pictures in [0, 1]; None runs no pose ControlNet.
+            face: (b f 6 H W) face pictures, local then global; None runs no S-Face ControlNet.
+            text: (b n d) text tokens, for models that read text.
+            image_features: (b n e) CLIP's features of the reference, for models with an `image_projector`.
+            reference_scale: strength of the reference, or (b) one for each clip: 0 takes it away.
+            pose_scale: strength of the pose ControlNet, or (b) one for each clip.
+            face_scale: strength of the S-Face ControlNet, likewise.
+            temporal: False skips the motion modules.
+
+        Returns:
+            (b c f h w)
+        """
+        features = None if self.reference_net is None else self.reference_net(reference, text)
+        residuals: list[Tensor] = []
+        for network, condition, scale in (
+            (self.pose_controlnet, pose, pose_scale),
+            (self.face_controlnet, face, face_scale),
+        ):
+            if network is None or condition is None:
+                continue
+            added = run_controlnet(network, noisy, timesteps, condition, text=text, scale=scale)
+            residuals = [a + b for a, b in zip(residuals, added, strict=True)] if residuals else added
+        lead = self.unet.reference_frames
+        padded = [F.pad(value, (0, 0, 0, 0, lead, 0)) for value in residuals]
+        output = self.unet(
+            self.unet.with_reference(noisy, reference),
+            timesteps,
+            self._tokens(reference, text, image_features),
+            down_residuals=padded[:-1] if padded else None,
+            mid_residual=padded[-1] if padded else None,
+            reference_features=features,
+            reference_scale=reference_scale,
+            temporal=temporal,
+        )
+        return output[:, :, lead:]
+
+    def reference_parameters(self) -> dict[str, nn.Parameter]:
+        """What the way of the reference adds to Stable Diffusion, by name: what stage 1 trains for it.
+
+        Names are those of `named_parameters()`. To be asked before the module is wrapped by DDP or FSDP.
+        """
+        learns = reference_way(self.unet.config.reference).learns
+        networks = ["reference_net.", "reference_encoder."]
+        if self.unet.reads_tokens:
+            networks.append("image_projector.")
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if name.startswith(tuple(networks))
+            or (name.startswith("unet.") and any(part in name for part in learns))
+        }
+
+    def motion_parameters(self) -> dict[str, nn.Parameter]:
+        """The motion modules' parameters, by name."""
+        return {name: value for name, value in self.named_parameters() if "motion_modules" in name}
+
+    def enable_gradient_checkpointing(self, function: Callable[..., Any] | None = None) -> None:
+        """Switch it on in every network that can; `function` as in diffusers."""
+        for network in self.children():
+            if isinstance(network, ModelMixin) and network._supports_gradient_checkpointing:
+                network.enable_gradient_checkpointing(function)
+
+    def _tokens(self, reference: Tensor, text: Tensor | None, image_features: Tensor | None) -> Tensor | None:
+        """Text, then image tokens, as the denoiser reads them."""
+        parts = [] if text is None else [text]
+        if self.reference_encoder is not None:
+            parts.append(self.reference_encoder(reference))
+        elif self.image_projector is not None and image_features is not None:
+            parts.append(self.image_projector(image_features))
+        return torch.cat(parts, dim=1) if parts else None
+
+
+def check_reference_parts(
+    unet: XDynaUNet, *, reference_net: ReferenceNet | None, reference_encoder: ReferenceEncoder | None
+) -> None:
+    """Insist that the networks which show the reference are those that the denoiser reads.
+
+    Raises:
+        WeightsError: a ReferenceNet is missing or read by nobody, or gives another number of features or tokens.
+    """
+    if unet.reads_features != (reference_net is not None):
+        raise WeightsError(
+            "reference_net",
+            "is missing: the denoiser reads what a ReferenceNet saw"
+            if unet.reads_features
+            else f"is there, but the denoiser is one with reference {unet.config.reference!r}, which reads none",
+            "Take both from the same model",
+        )
+    if reference_encoder is not None and reference_encoder.config.num_queries != unet.config.image_tokens:
+        raise WeightsError(
+            "reference_encoder",
+            f"gives {reference_encoder.config.num_queries} image tokens, the denoiser reads {unet.config.image_tokens}",
+            "Take both from the same model",
+        )
