@@ -26,6 +26,9 @@ FACE_SIDE = 176
 _CUT = 3.6
 """Side of a gallery's picture in sides of the face's box: S-Face cuts 2.7 of them, and heads turn and move."""
 
+_CANDIDATES = 16
+"""How many frames of a clip are cut to find the sharpest."""
+
 _SMALLEST, _LARGEST_YAW = 36.0, np.radians(38)
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -63,7 +66,9 @@ class Face:
         )  # fmt: skip
 
 
-def cut_face(name: str, picture: np.ndarray, landmarks: np.ndarray, *, mask: np.ndarray | None = None) -> Face:
+def cut_face(
+    name: str, picture: np.ndarray, landmarks: np.ndarray, *, mask: np.ndarray | None = None
+) -> Face:
     """Cut a face out of a picture, with room for turns, not larger than `FACE_SIDE`.
 
     Args:
@@ -86,7 +91,9 @@ def cut_face(name: str, picture: np.ndarray, landmarks: np.ndarray, *, mask: np.
         part = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
         borders = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
         part = cv2.copyMakeBorder(part, *borders, cv2.BORDER_REPLICATE)
-        return cv2.resize(part, (pixels, pixels), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        return cv2.resize(
+            part, (pixels, pixels), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
 
     return Face(name, cut(picture), xy * scale + shift, None if mask is None else cut(mask))
 
@@ -139,13 +146,28 @@ def clip_face(
     for index, points in enumerate(landmarks):
         if not face_problem(points):
             yaw = abs(float(read_faces(points[None]).pose.yaw[0]))
-            quality = min(sizes[index] / FACE_SIDE, 1) - yaw - _mouth_open(points) + min(_eyes_open(points), 0.25)
+            quality = (
+                min(sizes[index] / FACE_SIDE, 1) - yaw - _mouth_open(points) + min(_eyes_open(points), 0.25)
+            )
             found.append((quality, index))
     if not found:
         return None
-    best = max(found)[1]
-    mask = mask_of(best) if mask_of is not None else None
-    return cut_face(name, frames[best], landmarks[best], mask=mask)
+    cuts = {i: cut_face(name, frames[i], landmarks[i]) for _, i in sorted(found)[-_CANDIDATES:]}
+    # Of the good ones the sharpest: quick motion blurs.
+    sharpness = {i: _sharpness(face) for i, face in cuts.items()}
+    best = max(sharpness, key=lambda i: sharpness[i])
+    return (
+        cuts[best] if mask_of is None else cut_face(name, frames[best], landmarks[best], mask=mask_of(best))
+    )
+
+
+def _sharpness(face: Face) -> float:
+    """Mean strength of edges in the face's box, in gray values; of a scaled face, so that sizes compare."""
+    (left, top), (right, bottom) = face.landmarks.min(0).astype(int), face.landmarks.max(0).astype(int)
+    part = cv2.cvtColor(face.picture[max(top, 0) : bottom + 1, max(left, 0) : right + 1], cv2.COLOR_RGB2GRAY)
+    return float(
+        np.abs(cv2.Laplacian(cv2.resize(part, (48, 48), interpolation=cv2.INTER_AREA), cv2.CV_32F)).mean()
+    )
 
 
 @dataclass(frozen=True)
@@ -176,7 +198,9 @@ class Gallery:
             InputError: the gallery is empty.
         """
         if not self.faces:
-            raise InputError("face gallery", "has no face to choose", "Give a folder of pictures of more people")
+            raise InputError(
+                "face gallery", "has no face to choose", "Give a folder of pictures of more people"
+            )
         face = self.faces[int(generator.integers(len(self.faces)))]
         flip, turned = bool(generator.integers(2)), face.yaw
         if min(abs(turned), abs(yaw)) > np.radians(8):
@@ -220,7 +244,9 @@ class Gallery:
         except FileNotFoundError:
             raise InputError(path, "no such file", "Check the path") from None
         except (KeyError, ValueError, OSError) as error:
-            raise InputError(path, f"is not a gallery of faces ({error})", "Make it with Gallery.save") from None
+            raise InputError(
+                path, f"is not a gallery of faces ({error})", "Make it with Gallery.save"
+            ) from None
         return Gallery(tuple(faces))
 
 

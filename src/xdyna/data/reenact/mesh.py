@@ -96,8 +96,9 @@ def _frontal() -> np.ndarray:
 
 def hidden_side(landmarks: np.ndarray) -> int:
     """Which side of a face (68 2) its picture hides or squeezes: -1 the picture's left, 1 its right, 0 none."""
-    half = [[0, 4, 8, 30, 27], [16, 12, 8, 30, 27]]
-    left, right = (max(float(_polygon_area(landmarks[points]) * sign), 0.0) for points, sign in zip(half, (-1, 1)))
+    # Seen from the front one goes round these counter-clockwise and clockwise.
+    left = max(-_polygon_area(landmarks[[0, 4, 8, 30, 27]]), 0.0)
+    right = max(_polygon_area(landmarks[[16, 12, 8, 30, 27]]), 0.0)
     if min(left, right) * _MUCH_SMALLER > max(left, right):
         return 0
     return -1 if left < right else 1

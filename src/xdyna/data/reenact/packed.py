@@ -11,7 +11,9 @@ import numpy as np
 from xdyna.errors import InputError
 
 
-def pack(pictures: Sequence[np.ndarray], kind: Literal["jpg", "png"], *, quality: int = 92) -> dict[str, np.ndarray]:
+def pack(
+    pictures: Sequence[np.ndarray], kind: Literal["jpg", "png"], *, quality: int = 92
+) -> dict[str, np.ndarray]:
     """`data` (n) uint8 and `ends` (k) int64 of k pictures (h w 3) or (h w) uint8, sizes may differ.
 
     Args:
@@ -20,7 +22,10 @@ def pack(pictures: Sequence[np.ndarray], kind: Literal["jpg", "png"], *, quality
         quality: of JPEG, 0-100.
     """
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality] if kind == "jpg" else []
-    coded = [cv2.imencode(f".{kind}", np.ascontiguousarray(p[..., ::-1]) if p.ndim == 3 else p, settings)[1] for p in pictures]
+    coded = []
+    for picture in pictures:
+        ordered = np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture
+        coded.append(cv2.imencode(f".{kind}", ordered, settings)[1])
     data = np.concatenate([code.ravel() for code in coded]) if coded else np.zeros(0, np.uint8)
     return {"data": data, "ends": np.cumsum([code.size for code in coded]).astype(np.int64)}
 
@@ -49,5 +54,7 @@ class Packed:
         code = self._data[begin : int(self._ends[index])]
         picture = cv2.imdecode(code, cv2.IMREAD_UNCHANGED) if len(code) else None
         if picture is None:
-            raise InputError(self._source, f"picture {index} in it is damaged", "Delete the file and make it again")
+            raise InputError(
+                self._source, f"picture {index} in it is damaged", "Delete the file and make it again"
+            )
         return np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture

@@ -215,7 +215,9 @@ class SameFace:
 class _Look:
     """How one clip's pictures differ from the source's: drawn once, so that a clip does not flicker."""
 
-    def __init__(self, options: ReenactOptions, generator: np.random.Generator, size: tuple[int, ...]) -> None:
+    def __init__(
+        self, options: ReenactOptions, generator: np.random.Generator, size: tuple[int, ...]
+    ) -> None:
         self._frame = (size[0], size[1])
         self.size = float(np.exp(generator.uniform(-options.size, options.size)))
         self.shift = options.shift * np.clip(generator.normal(size=2), -2, 2)

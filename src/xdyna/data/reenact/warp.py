@@ -9,7 +9,15 @@ import numpy as np
 
 from xdyna.data.reenact.expression import at_rest, lid_gaps, mouth_gap
 from xdyna.data.reenact.geometry import MIRRORED, HeadPose, read_faces
-from xdyna.data.reenact.mesh import affine_maps, head_points, hidden_side, mesh_points, seen_corners, triangles, visible
+from xdyna.data.reenact.mesh import (
+    affine_maps,
+    head_points,
+    hidden_side,
+    mesh_points,
+    seen_corners,
+    triangles,
+    visible,
+)
 
 _EYES = (slice(36, 42), slice(42, 48))
 _MOUTH = slice(60, 68)
@@ -91,6 +99,7 @@ class FaceWarper:
         size = (bottom - top, right - left)
         landmarks = pose.project(points)[0]
         fine = int(np.clip(np.ceil(_FINE / max(float(np.ptp(landmarks, axis=0).max()), 1)), 1, 8))
+
         # From pixels of the frame to fine pixels' centres, and the points there.
         def to_fine(xy: np.ndarray) -> np.ndarray:
             return (xy - (left, top)) * fine - 0.5
@@ -259,7 +268,10 @@ def _window(
     outline: np.ndarray, shape: tuple[int, ...], *, margin: int
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
     """Rows and columns round an outline inside of a picture; None where it lies outside."""
-    low, high = np.floor(outline.min(0)).astype(int) - margin, np.ceil(outline.max(0)).astype(int) + margin + 1
+    low, high = (
+        np.floor(outline.min(0)).astype(int) - margin,
+        np.ceil(outline.max(0)).astype(int) + margin + 1,
+    )
     top, bottom, left, right = max(low[1], 0), min(high[1], shape[0]), max(low[0], 0), min(high[0], shape[1])
     return ((top, bottom), (left, right)) if top < bottom and left < right else None
 
