@@ -33,9 +33,6 @@ _UPPER_SHARE = 0.2
 
 # Lasting expressions that are recognised: which points carry them and how far.
 _LIFT = {48: 1.0, 54: 1.0, 60: 1.0, 64: 1.0, 49: 0.5, 53: 0.5, 55: 0.5, 59: 0.5}
-_WIDTH = {48: -1.0, 54: 1.0, 60: -0.95, 64: 0.95, 49: -0.6, 59: -0.6, 53: 0.6, 55: 0.6} | {
-    50: -0.2, 58: -0.25, 67: -0.3, 61: -0.3, 52: 0.2, 56: 0.25, 63: 0.3, 65: 0.3,
-}  # fmt: skip
 _BROWS = dict.fromkeys(range(17, 27), 1.0)
 _MOST_LASTING = 0.18
 """No lasting expression moves a point farther than this; more is proportions."""
@@ -110,24 +107,22 @@ def _mouth_width(face: np.ndarray) -> float:
 
 
 def _lasting(rest: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """(68 3): by how much the clip's rest smiles, is broad-mouthed and lifts its brows more than the source."""
+    """(68 3): by how much the clip's rest smiles and lifts its brows more than the source."""
     mine, theirs = _traits(rest), _traits(base)
     by = {name: float(np.clip(mine[name] - theirs[name], -_MOST_LASTING, _MOST_LASTING)) for name in mine}
     out = np.zeros_like(base)
-    _add(out, _LIFT, axis=1, amount=by["lift"])
-    _add(out, _WIDTH, axis=0, amount=by["width"] / 2)
-    _add(out, _BROWS, axis=1, amount=by["brows"])
+    _add(out, _LIFT, by["lift"])
+    _add(out, _BROWS, by["brows"])
     return out
 
 
 def _traits(face: np.ndarray) -> dict[str, float]:
-    """Heights (down is positive) and widths in which expression and proportions mix, against the average face's."""
+    """Heights (down is positive) in which expression and proportions mix, against the average face's."""
 
     def of(points: np.ndarray) -> dict[str, float]:
         middle = (points[INNER_LIPS[1], 1].mean() + points[[51, 57], 1].mean()) / 2
         return {
             "lift": float(points[[48, 54], 1].mean() - middle),
-            "width": float(points[54, 0] - points[48, 0]),
             "brows": float(points[17:27, 1].mean() - points[[36, 39, 42, 45], 1].mean()),
         }
 
@@ -135,9 +130,9 @@ def _traits(face: np.ndarray) -> dict[str, float]:
     return {name: mine[name] - usual[name] for name in mine}
 
 
-def _add(out: np.ndarray, weights: Mapping[int, float], *, axis: int, amount: float) -> None:
+def _add(out: np.ndarray, weights: Mapping[int, float], amount: float) -> None:
     for point, weight in weights.items():
-        out[point, axis] += weight * amount
+        out[point, 1] += weight * amount
 
 
 def _shut_overlap(points: np.ndarray) -> None:
