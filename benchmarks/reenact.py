@@ -3,9 +3,9 @@
     python -m benchmarks.reenact [--clips 16] [--size 256] [-o SHEET.png]
     python -m benchmarks.reenact --videos DIR --faces DIR [-o SHEET.png]
 
-Without --videos the clips are synthetic (landmarks exact) and the faces are the synthetic gallery's. With them landmarks
-come from MediaPipe, and the re-enacted pictures are looked at by MediaPipe once more: what it reads off their pixels,
-not what the re-enactor says it painted, is compared with the videos.
+Without --videos the clips are synthetic (landmarks exact) and the faces are the synthetic gallery's. With them
+landmarks come from MediaPipe, and the re-enacted pictures are looked at by MediaPipe once more: what it reads off
+their pixels, not what the re-enactor says it painted, is compared with the videos.
 
 Printed are correlations of the expression over the frames, where proportions and skin lie between the target's (0)
 and the source's own (1), and milliseconds a frame, without and with the file of `cache_faces`.
@@ -45,7 +45,9 @@ Frames = tuple[np.ndarray, np.ndarray]
 
 def synthetic_clips(count: int, size: int) -> Iterator[tuple[str, Frames]]:
     for number in range(count):
-        batch = make_batch(HELD_OUT_SEED + number, 1, frames=31, size=(size, size), human_share=1.0, maps=False)
+        batch = make_batch(
+            HELD_OUT_SEED + number, 1, frames=31, size=(size, size), human_share=1.0, maps=False
+        )
         frames = (batch.frames[0].permute(0, 2, 3, 1).numpy() * 255 + 0.5).astype(np.uint8)
         yield f"synthetic {number}", (frames, batch.face[0].numpy())
 
@@ -82,7 +84,9 @@ def strip(target: Frames, shown: Frames, face: Face) -> list[list[np.ndarray]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--videos", type=Path)
@@ -121,7 +125,9 @@ def main() -> None:
         float(np.nanmedian([r.colour for r in results])),
     )
     print(f"median of {len(results)}: {_line(medians)}")
-    print(f"{1000 * np.mean(warp):.1f} ms a frame to re-enact, {1000 * np.mean(cached):.2f} ms from the file,")
+    print(
+        f"{1000 * np.mean(warp):.1f} ms a frame to re-enact, {1000 * np.mean(cached):.2f} ms from the file,"
+    )
     print(f"which holds {size:.1f} KiB a frame (the last one)")
     if args.output:
         media.write_image(args.output, media.sheet(rows, height=140), ai_generated=False)

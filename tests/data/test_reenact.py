@@ -11,7 +11,7 @@ import pytest
 
 from tests.data.reenacted import clips, people
 from xdyna.conditions.face import FaceTracker
-from xdyna.data.reenact import STILL_LIFE, Face, Gallery, Reenactor, ReenactOptions, SameFace, agreement
+from xdyna.data.reenact import STILL_LIFE, Face, Gallery, ReenactOptions, Reenactor, SameFace, agreement
 from xdyna.data.reenact.expression import at_rest, lid_gaps, mouth_gap, transfer
 from xdyna.data.reenact.gaze import gaze_offsets
 from xdyna.data.reenact.geometry import AVERAGE_FACE, MIRRORED, HeadPose, read_faces
@@ -142,7 +142,9 @@ def test_a_shut_mouth_opens_and_a_lid_closes() -> None:
     shut[[37, 38, 43, 44]] = shut[[41, 40, 47, 46]]
     assert mouth_gap(opened) > mouth_gap(warper.points) + 0.3
     assert lid_gaps(shut).max() == 0
-    rest, mouth, lids = (warper.paint(p, pose, box=box, inside=away)[0] for p in (warper.points, opened, shut))
+    rest, mouth, lids = (
+        warper.paint(p, pose, box=box, inside=away)[0] for p in (warper.points, opened, shut)
+    )
     x, y = np.round(pose.project(opened)[0][[62, 66]].mean(0)).astype(int)
     assert int(mouth[y, x].sum()) < 0.5 * int(warper.skin.sum())
     # What was the white and the iris is the lid's skin now.
@@ -176,7 +178,9 @@ def test_gaze_is_read_from_pixels_and_painted() -> None:
         if np.hypot(*(landmarks[0, 39] - landmarks[0, 36])[:2]) < 10:
             continue
         pictures, placed = run(face, (clip, landmarks))
-        for frame, points, picture, where, value in zip(clip, landmarks, pictures, placed, values, strict=True):
+        for frame, points, picture, where, value in zip(
+            clip, landmarks, pictures, placed, values, strict=True
+        ):
             own, theirs = gaze_offsets(frame, points), gaze_offsets(picture, where)
             if own[:, 2].all() and theirs[:, 2].all():
                 looks.append(own[:, 0].mean())

@@ -123,7 +123,7 @@ class CachedFaces:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 self._packed = Packed(file["data"], file["ends"], source=str(path))
                 self._boxes, self.landmarks = file["boxes"], file["landmarks"]
                 self.size = (int(file["size"][0]), int(file["size"][1]))
@@ -149,7 +149,7 @@ class CachedFaces:
 
 def _key_of(path: Path) -> str | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return str(file["key"])
     except Exception:  # missing, half copied, another kind of file: it is made again
         return None

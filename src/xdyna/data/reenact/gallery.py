@@ -233,7 +233,7 @@ class Gallery:
             InputError: missing, or not a gallery.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 pictures = Packed(file["picture_data"], file["picture_ends"], source=str(path))
                 masks = Packed(file["mask_data"], file["mask_ends"], source=str(path))
                 names, landmarks = file["names"], file["landmarks"].astype(np.float64)
@@ -243,7 +243,7 @@ class Gallery:
                 ]
         except FileNotFoundError:
             raise InputError(path, "no such file", "Check the path") from None
-        except (KeyError, ValueError, OSError) as error:
+        except Exception as error:  # numpy and zipfile raise many kinds on damaged files
             raise InputError(
                 path, f"is not a gallery of faces ({error})", "Make it with Gallery.save"
             ) from None
