@@ -129,7 +129,7 @@ class FaceWarper:
         # What lies beyond the ring follows the head without turning.
         ring = [-16, -12, -8]
         beyond = affine_maps(mesh[None, ring], self.mesh[None, ring])
-        label = np.full(size, len(maps), np.int16)
+        label = np.full(size, len(maps), np.uint8)  # there are 196 triangles
         polygons = np.round(mesh[corners] * 2**_SHIFT).astype(np.int32)
         for number in np.flatnonzero(np.isfinite(maps).all((1, 2))):
             cv2.fillConvexPoly(label, polygons[number], int(number), shift=_SHIFT)
@@ -252,14 +252,21 @@ def skin_colour(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _places(maps: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the source every pixel (h w) looks, in OpenCV's coordinates."""
-    table = np.nan_to_num(maps).astype(np.float32)
+    """Where in the source every pixel (h w) looks, in OpenCV's coordinates; `label` is uint8."""
+    table = np.zeros((256, 2, 3), np.float32)
+    table[: len(maps)] = np.nan_to_num(maps)
+    table[:, :, 2] -= 0.5
     y = np.arange(label.shape[0], dtype=np.float32)[:, None]
     x = np.arange(label.shape[1], dtype=np.float32)
 
     def along(axis: int) -> np.ndarray:
-        a, b, c = (table[:, axis, i][label] for i in range(3))
-        return a * x + b * y + (c - np.float32(0.5))
+        out = cv2.LUT(label, table[:, axis, 0])
+        out *= x
+        out += cv2.LUT(label, table[:, axis, 2])
+        down = cv2.LUT(label, table[:, axis, 1])
+        down *= y
+        out += down
+        return out
 
     return along(0), along(1)
 
