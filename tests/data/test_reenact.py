@@ -169,6 +169,19 @@ def test_the_mouth_is_borrowed_when_the_target_shows_one() -> None:
     assert made[y, x, 0] < 60
 
 
+def test_a_head_lying_on_its_side_opens_its_mouth_too() -> None:
+    face = people().faces[2]
+    warper = FaceWarper(face.picture, face.landmarks)
+    points = warper.points.copy()
+    points[[65, 66, 67], 1] += 0.35
+    upright = turned(0)
+    side = replace(upright, rotation=np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) @ upright.rotation)
+    away = Inside(None, np.zeros((68, 2)), np.ones(3))
+    picture, _ = warper.paint(points, side, box=(0, 0, 200, 200), inside=away)
+    x, y = np.round(side.project(points)[0][[62, 66]].mean(0)).astype(int)
+    assert int(picture[y, x].sum()) < 0.5 * int(warper.skin.sum())
+
+
 def test_gaze_is_read_from_pixels_and_painted() -> None:
     looks, truth, shown = [], [], []
     face = max(people().faces, key=lambda f: float(np.ptp(f.landmarks, axis=0).max()))

@@ -167,7 +167,7 @@ class FaceWarper:
 
     def _paint_mouth(self, picture: np.ndarray, outline: np.ndarray, inside: Inside) -> None:
         """A shut mouth has no inside: it is borrowed from the target, or painted."""
-        gap = float(mouth_gap(np.concatenate([np.zeros((60, 2)), outline])))
+        gap = _gap(outline)
         window = _window(outline, picture.shape, margin=3)
         if gap < 1 or window is None:
             return
@@ -182,7 +182,7 @@ class FaceWarper:
 
     def _borrowed(self, place: np.ndarray, size: tuple[int, int], inside: Inside) -> np.ndarray | None:
         theirs = inside.landmarks[_MOUTH]
-        if inside.frame is None or float(mouth_gap(inside.landmarks)) < 1.5:
+        if inside.frame is None or _gap(theirs) < 1.5:
             return None
         # A little less than the whole, so that no lip of the target comes along.
         middle = place.mean(0)
@@ -289,6 +289,11 @@ def _polygon(outline: np.ndarray, size: tuple[int, int], *, soft: float) -> np.n
     points = np.round(outline * 2**_SHIFT).astype(np.int32)
     cv2.fillPoly(area, [points], 255, lineType=cv2.LINE_AA, shift=_SHIFT)
     return cv2.GaussianBlur(area, (0, 0), soft).astype(np.float32) / 255
+
+
+def _gap(outline: np.ndarray) -> float:
+    """How far the lips of an inner mouth (8 2) are apart in the middle, in pixels, however the head is tilted."""
+    return float(np.hypot(*(outline[[7, 6, 5]] - outline[[1, 2, 3]]).T).mean())
 
 
 def _axes(corners: np.ndarray, down: np.ndarray) -> np.ndarray:
