@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xdyna.errors import InputError
-from xdyna.media.video import _opened, _to_picture, probe, stream_frames
+from xdyna.media.video import Pictures, _opened, probe, stream_frames
 
 
 class FrameReader:
@@ -81,6 +81,7 @@ class FrameReader:
         number = next(wanted, None)
         if number is None:
             return
+        to_picture = Pictures(self.info)
         with _opened(self.info.path) as (container, stream):
             # Few frames are decoded at a time, often by many processes: threads would only wait for each other.
             stream.thread_type = "NONE"
@@ -98,7 +99,7 @@ class FrameReader:
                     if seen > number:
                         break
                     found = True
-                    yield _to_picture(frame, self.info)
+                    yield to_picture(frame)
                     number = next(wanted, None)
                     if number is None:
                         return

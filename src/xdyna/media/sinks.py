@@ -49,14 +49,18 @@ class Mp4Sink:
         self._path, self._fps, self._tags, self._count = path, fps, tags, 0
         # 4:2:0 halves both sides; RGB does not
         self._even = size if lossless else (size[0] + size[0] % 2, size[1] + size[1] % 2)
-        self._to_yuv: dict[str, Any] | None = None if lossless else {
-            "format": "yuv420p",
-            "dst_colorspace": Colorspace.ITU709,
-            "dst_color_range": ColorRange.MPEG,
-            "interpolation": Interpolation.BICUBIC
-            | Interpolation.ACCURATE_RND
-            | Interpolation.FULL_CHR_H_INP,
-        }
+        self._to_yuv: dict[str, Any] | None = (
+            None
+            if lossless
+            else {
+                "format": "yuv420p",
+                "dst_colorspace": Colorspace.ITU709,
+                "dst_color_range": ColorRange.MPEG,
+                "interpolation": Interpolation.BICUBIC
+                | Interpolation.ACCURATE_RND
+                | Interpolation.FULL_CHR_H_INP,
+            }
+        )
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata.update(tags or {})
         options = {"crf": "0" if lossless else str(crf)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,12 +45,10 @@ def write_track(
 
     `Keypoints.load` reads it, too.
     """
-    extra = {"head": head, "expression": expression}
-    arrays = {name: value for name, value in extra.items() if value is not None}
+    arrays: dict[str, Any] = {name: getattr(keypoints, name) for name in PARTS}
+    arrays |= {"size": np.array(keypoints.size), "head": head, "expression": expression}
     with whole_file(path, overwrite=True) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file, size=np.array(keypoints.size), **{name: getattr(keypoints, name) for name in PARTS}, **arrays
-        )
+        np.savez_compressed(file, **{name: value for name, value in arrays.items() if value is not None})
 
 
 def read_track(path: Path, frames: int) -> Track:
@@ -67,8 +66,10 @@ def read_track(path: Path, frames: int) -> Track:
         raise InputError(path, f"holds keypoints of {len(keypoints)} frames, the clip has {frames}", _AGAIN)
     with np.load(path, allow_pickle=False) as data:
         head = data["head"] if "head" in data else head_discs(keypoints)
-        expression = data["expression"] if "expression" in data else None
-    if head.shape != (frames, 3) or (expression is not None and expression.shape != (frames, len(EXPRESSIONS))):
+        expression = data.get("expression")
+    if head.shape != (frames, 3) or (
+        expression is not None and expression.shape != (frames, len(EXPRESSIONS))
+    ):
         raise InputError(path, "its head or expression does not fit its keypoints", _AGAIN)
     return Track(keypoints, head, expression)
 
@@ -145,6 +146,4 @@ def write_masks(path: Path, packed: Sequence[bytes], *, size: tuple[int, int]) -
     """Write masks packed by `pack_mask`, all of `size`, for `MaskFile`."""
     offsets = np.cumsum([0, *(len(png) for png in packed)])
     with whole_file(path, overwrite=True) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file, png=np.frombuffer(b"".join(packed), np.uint8), offsets=offsets, size=np.array(size)
-        )
+        np.savez(file, png=np.frombuffer(b"".join(packed), np.uint8), offsets=offsets, size=np.array(size))

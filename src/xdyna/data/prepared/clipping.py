@@ -23,12 +23,12 @@ from xdyna import media
 from xdyna.data.prepared.caches import write_masks, write_track
 from xdyna.data.prepared.frames import Frames, content_hash, open_frames
 from xdyna.data.prepared.manifest import ClipRow, to_json
+from xdyna.data.prepared.options import PrepareOptions
 from xdyna.data.prepared.person import Found, follow
 from xdyna.data.prepared.shots import find_shots
 from xdyna.data.prepared.sources import Source
 from xdyna.errors import InputError, XdynaError
 from xdyna.media.files import read_json, write_json
-from xdyna.options import PrepareOptions
 
 VERSION = 1
 """Of the records and of what is found; another number makes everything anew."""
@@ -221,9 +221,14 @@ def _clip(job: Job, plan: dict[str, Any], number: int, frames: Iterator[np.ndarr
         if copied:
             writer = stack.enter_context(
                 media.ClipWriter(
-                    video, size=size, fps=Fraction(plan["fps"]), overwrite=True, ai_generated=False, crf=CRF,
+                    video,
+                    size=size,
+                    fps=Fraction(plan["fps"]),
+                    overwrite=True,
+                    ai_generated=False,
+                    crf=CRF,
                     key_every=KEY_EVERY,
-                )  # fmt: skip
+                )
             )
 
         def seen() -> Iterator[np.ndarray]:
@@ -267,9 +272,13 @@ def _clip(job: Job, plan: dict[str, Any], number: int, frames: Iterator[np.ndarr
 
 def _check(found: Found, options: PrepareOptions) -> None:
     if found.person < options.min_person:
-        raise _LeftOut(f"shows the person in {found.person:.0%} of its frames (--min-person {options.min_person})")
+        raise _LeftOut(
+            f"shows the person in {found.person:.0%} of its frames (--min-person {options.min_person})"
+        )
     if found.height < options.min_height:
-        raise _LeftOut(f"its person is {found.height:.0%} of the frame high (--min-height {options.min_height})")
+        raise _LeftOut(
+            f"its person is {found.height:.0%} of the frame high (--min-height {options.min_height})"
+        )
     if options.max_people is not None and found.people > options.max_people:
         raise _LeftOut(f"shows {found.people} people (--max-people {options.max_people})")
 

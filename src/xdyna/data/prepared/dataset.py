@@ -112,7 +112,9 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
         self.too_short = len(rows) - len(self.rows)
         if not self.rows:
             raise InputError(
-                "manifest", f"none of {len(rows)} clips has {options.frames} frames", "Take fewer frames a sample"
+                "manifest",
+                f"none of {len(rows)} clips has {options.frames} frames",
+                "Take fewer frames a sample",
             )
         self.options, self.seed, self.face_source = options, seed, face_source
 
@@ -282,7 +284,13 @@ def choose_moments(
 
 def _nobody(count: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """A sample's fields without a person."""
-    points = {"body": (18, 3), "hands": (42, 3), "face": (68, 3), "head": (3,), "expression": (len(EXPRESSIONS),)}
+    points = {
+        "body": (18, 3),
+        "hands": (42, 3),
+        "face": (68, 3),
+        "head": (3,),
+        "expression": (len(EXPRESSIONS),),
+    }
     return {
         "conditions": np.zeros((count, 9, *size), np.uint8),
         "mask": np.zeros((count, 1, *size), np.uint8),

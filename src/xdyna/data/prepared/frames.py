@@ -92,7 +92,9 @@ class PictureFolder:
         """
         files = picture_files(path)
         if not files:
-            raise InputError(path, "holds no pictures", f"Give a folder of {', '.join(sorted(PICTURES))} files")
+            raise InputError(
+                path, "holds no pictures", f"Give a folder of {', '.join(sorted(PICTURES))} files"
+            )
         height, width = media.read_image(files[0]).shape[:2]
         return PictureFolder(path, tuple(files), (height, width))
 
@@ -155,7 +157,9 @@ def _video(path: Path, sequential: bool, _changed: int, _bytes: int) -> VideoFra
 
 def picture_files(folder: Path) -> list[Path]:
     """The pictures that lie in a folder itself, 2.png before 10.png."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+    files = [
+        file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")
+    ]
     return sorted(files, key=lambda file: _natural(file.name))
 
 

@@ -16,7 +16,13 @@ from xdyna.data.prepared.sources import Source
 from xdyna.errors import InputError
 from xdyna.media.files import existing_file
 
-DEFAULT_KINDS = {"humanvid": "human", "ubc": "human", "tiktok": "human", "moore": "human", "animatediff": "scene"}
+DEFAULT_KINDS = {
+    "humanvid": "human",
+    "ubc": "human",
+    "tiktok": "human",
+    "moore": "human",
+    "animatediff": "scene",
+}
 """What the videos of a layout show when --kind is not given."""
 
 TIKTOK_TEST = range(335, 341)
@@ -33,7 +39,9 @@ def humanvid(places: list[Path], kind: str, split: str) -> Iterator[Source]:
         if place.is_file():
             yield from _listed(place, kind)
             continue
-        for folder in sorted(path for path in place.rglob("*") if path.name in ("videos", "mp4") and path.is_dir()):
+        for folder in sorted(
+            path for path in place.rglob("*") if path.name in ("videos", "mp4") and path.is_dir()
+        ):
             if _in_split(folder.relative_to(place).parts, split):
                 yield from (Source(path, kind) for path in _clips_of(folder))
 
@@ -42,7 +50,9 @@ def ubc(places: list[Path], kind: str, split: str) -> Iterator[Source]:
     """UBC-Fashion: `{train,test}/*.mp4` (or `.../videos/*.mp4`), beside `train_dwpose` and its like."""
     for place in places:
         _folder(place, "ubc")
-        folders = [path for path in sorted(place.rglob("*")) if path.is_dir() and path.name in ("train", "test")]
+        folders = [
+            path for path in sorted(place.rglob("*")) if path.is_dir() and path.name in ("train", "test")
+        ]
         for folder in folders or [place]:
             if folders and not _in_split((folder.name,), split):
                 continue
@@ -51,7 +61,7 @@ def ubc(places: list[Path], kind: str, split: str) -> Iterator[Source]:
 
 
 def tiktok(places: list[Path], kind: str, split: str) -> Iterator[Source]:
-    """TikTok: a numbered folder of frames a video (`00001/images/*.png`), also below `train_set` and `disco_test_set`."""
+    """TikTok: a numbered folder of frames a video (`00001/images/*.png`), also in `train_set` and `disco_test_set`."""
     for place in places:
         _folder(place, "tiktok")
         for video in sorted(path for path in place.rglob("*") if path.is_dir() and path.name.isdecimal()):
@@ -165,7 +175,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if "videoid" not in (reader.fieldnames or []):
-            raise InputError(path, "its first line does not name videoid", "Give AnimateDiff's csv: videoid,name,page_dir")
+            raise InputError(path, "its first line does not name videoid", "Give AnimateDiff's csv list")
         try:
             for row in reader:
                 yield reader.line_num, row

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from xdyna.data.prepared.frames import open_frames
+from xdyna.data.prepared.options import KINDS
 from xdyna.errors import InputError
 from xdyna.media.files import existing_file, whole_file
 
-KINDS = ("human", "scene")
 NAME = "manifest.jsonl"
 """A prepared folder's manifest."""
 
@@ -177,7 +177,9 @@ def from_json(value: Any, folder: Path, where: str) -> ClipRow:
     paths = {name: folder / value[name] for name in _PATHS if name in value}
     for name, path in paths.items():
         if not path.exists():
-            raise InputError(where, f"its {name} {str(path)!r} does not exist", "Bring the file back, or prepare again")
+            raise InputError(
+                where, f"its {name} {str(path)!r} does not exist", "Bring the file back, or prepare again"
+            )
     return _checked({**value, **paths}, where)
 
 
@@ -194,7 +196,9 @@ def _checked(value: Mapping[str, Any], where: str) -> ClipRow:
     except (ValueError, ZeroDivisionError, OverflowError):
         fps = Fraction(0)
     if fps <= 0:
-        raise InputError(where, f"fps is {entries['fps']!r}, it must be a number above 0 or such as '30000/1001'", _REMEDY)
+        raise InputError(
+            where, f"fps is {entries['fps']!r}, it must be above 0, as 25 or '30000/1001'", _REMEDY
+        )
     size = entries["size"]
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise InputError(where, f"size is {size!r}, it must be [height, width]", _REMEDY)

@@ -13,7 +13,7 @@ from xdyna.conditions.detect import Person, make_detector
 from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.conditions.track import MAX_GAP, track
 from xdyna.data.prepared.caches import pack_mask
-from xdyna.options import PrepareOptions
+from xdyna.data.prepared.options import PrepareOptions
 
 _NEAR = 0.2
 """How far, as a share of the person's height, somebody found may be from the person followed to be the same."""
@@ -94,9 +94,7 @@ def _nothing_about_others() -> Iterator[None]:
 
 
 def _sighting(person: Person) -> _Sighting:
-    return _Sighting(
-        person.keypoints.body[0].copy(), None if person.mask is None else pack_mask(person.mask)
-    )
+    return _Sighting(person.keypoints.body[0].copy(), None if person.mask is None else pack_mask(person.mask))
 
 
 def _same(keypoints: Keypoints, index: int, people: list[_Sighting]) -> _Sighting | None:

@@ -57,7 +57,7 @@ def find_shots(frames: Iterable[np.ndarray]) -> tuple[list[tuple[int, int]], int
     looks: deque[_Look] = deque(maxlen=2 * REACH + 1)
     jumps: list[float] = []
     cuts: list[int] = []
-    dissolves: list[tuple[int, float]] = []
+    dissolves: list[int] = []
     count = 0
     for count, frame in enumerate(frames, 1):
         looks.append(_look(frame))
@@ -65,7 +65,7 @@ def find_shots(frames: Iterable[np.ndarray]) -> tuple[list[tuple[int, int]], int
         del jumps[: -(2 * REACH + 1)]
         _judge(list(looks), jumps, count, cuts, dissolves, middle=len(looks) - 1 - REACH)
     # The frames at the end have fewer after them.
-    for late in range(max(0, REACH - max(0, REACH - count + 1)), 0, -1):
+    for late in range(min(REACH, count - 1), 0, -1):
         _judge(list(looks), jumps, count, cuts, dissolves, middle=len(looks) - late)
     return _shots(cuts, dissolves, count), count
 
@@ -75,7 +75,7 @@ def _judge(
     jumps: list[float],
     count: int,
     cuts: list[int],
-    dissolves: list[tuple[int, float]],
+    dissolves: list[int],
     *,
     middle: int,
 ) -> None:
@@ -98,23 +98,24 @@ def _judge(
         return
     if len(looks) < 2 * REACH + 1 or middle != REACH:
         return
-    first, last = looks[0], looks[-1]
+    first, last, last_place = looks[0], looks[-1], len(looks) - 1
     ends = _distance(first, last)
     if ends < LEAST_DISSOLVE or max(jumps) > 0.5 * ends:
         return  # still, or a hard cut within
-    mean = (first.thumbnail + last.thumbnail) / 2
-    error = float(np.abs(looks[middle].thumbnail - mean).mean())
-    quarters = [
-        float(np.abs(looks[i].thumbnail - (1 - share) * first.thumbnail - share * last.thumbnail).mean())
-        for i, share in ((REACH // 2, REACH // 2 / (2 * REACH)), (2 * REACH - REACH // 2, 1 - REACH // 2 / (2 * REACH)))
+    change = last.thumbnail - first.thumbnail
+    # Where the mixture stands a quarter, half and three quarters of the way, as far as it keeps the pace.
+    errors = [
+        float(np.abs(looks[i].thumbnail - first.thumbnail - i / last_place * change).mean())
+        for i in (last_place // 4, last_place // 2, last_place - last_place // 4)
     ]
-    if error <= MIXED * ends and max(quarters) <= 2 * MIXED * ends and _colour_change(first, last) >= LEAST_COLOUR_CHANGE:
-        dissolves.append((number, ends))
+    mixed = errors[1] <= MIXED * ends and max(errors) <= 2 * MIXED * ends
+    if mixed and _colour_change(first, last) >= LEAST_COLOUR_CHANGE:
+        dissolves.append(number)
 
 
-def _shots(cuts: list[int], dissolves: list[tuple[int, float]], count: int) -> list[tuple[int, int]]:
+def _shots(cuts: list[int], dissolves: list[int], count: int) -> list[tuple[int, int]]:
     gaps = [(cut, cut) for cut in cuts]
-    gaps += [(max(0, number - REACH), min(count, number + REACH)) for number, _ in dissolves]
+    gaps += [(max(0, number - REACH), min(count, number + REACH)) for number in dissolves]
     shots, begin = [], 0
     for low, high in sorted(gaps):
         if low > begin:

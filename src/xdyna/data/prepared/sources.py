@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdyna.data.prepared.frames import PICTURES, VIDEOS
+from xdyna.data.prepared.options import PrepareOptions
 from xdyna.errors import InputError, OptionError
-from xdyna.options import PrepareOptions
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Source:
     @property
     def name(self) -> str:
         """A name for files: readable, and different for every other source."""
-        identity = hashlib.sha256(f"{self.path}\0{self.kind}\0{self.start}\0{self.end}".encode()).hexdigest()[:8]
+        identity = hashlib.sha256(f"{self.path}\0{self.kind}\0{self.start}\0{self.end}".encode()).hexdigest()[
+            :8
+        ]
         readable = re.sub(r"[^A-Za-z0-9]+", "-", self.path.name if self.path.is_dir() else self.path.stem)
         return f"{readable.strip('-')[:40] or 'clip'}-{identity}"
 
@@ -52,7 +54,9 @@ def list_sources(places: Sequence[str | Path], options: PrepareOptions) -> list[
     from xdyna.data.prepared.layouts import DEFAULT_KINDS, LAYOUT_READERS
 
     if not places:
-        raise InputError("xdyna prepare", "no videos were named", "xdyna prepare VIDEOS... -o DIR --kind human")
+        raise InputError(
+            "xdyna prepare", "no videos were named", "xdyna prepare VIDEOS... -o DIR --kind human"
+        )
     kind = options.kind or DEFAULT_KINDS.get(options.layout)
     if kind is None:
         raise OptionError("--kind", "must be given", "--kind human or --kind scene")
@@ -67,7 +71,9 @@ def list_sources(places: Sequence[str | Path], options: PrepareOptions) -> list[
     sources = list(dict.fromkeys(found))
     if not sources:
         looked = ", ".join(str(path) for path in paths)
-        raise InputError(looked, "no videos found", f"Check the path, --layout ({options.layout}) and --split")
+        raise InputError(
+            looked, "no videos found", f"Check the path, --layout ({options.layout}) and --split"
+        )
     return sources
 
 

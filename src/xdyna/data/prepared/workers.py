@@ -61,9 +61,13 @@ def run_tasks(
 def _pooled(
     work: Callable[[Task], Result], batch: dict[int, Task], size: int
 ) -> Iterator[tuple[int, Result | BrokenProcessPool]]:
-    pool = ProcessPoolExecutor(size, mp_context=get_context("spawn"), initializer=_settle, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(
+        size, mp_context=get_context("spawn"), initializer=_settle, initargs=(os.getpid(),)
+    )
     try:
-        futures: dict[Future[Result], int] = {pool.submit(work, task): number for number, task in batch.items()}
+        futures: dict[Future[Result], int] = {
+            pool.submit(work, task): number for number, task in batch.items()
+        }
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
