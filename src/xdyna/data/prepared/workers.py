@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -61,9 +61,10 @@ def run_tasks(
 def _pooled(
     work: Callable[[Task], Result], batch: dict[int, Task], size: int
 ) -> Iterator[tuple[int, Result | BrokenProcessPool]]:
-    pool = ProcessPoolExecutor(
-        size, mp_context=get_context("spawn"), initializer=_settle, initargs=(os.getpid(),)
-    )
+    context = get_context("spawn")
+    # Nobody ever writes: reading ends when this process does, however it ends.
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(size, mp_context=context, initializer=_settle, initargs=(reader,))
     try:
         futures: dict[Future[Result], int] = {
             pool.submit(work, task): number for number, task in batch.items()
@@ -75,6 +76,8 @@ def _pooled(
                 yield futures[future], error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        writer.close()
+        reader.close()
 
 
 def default_workers() -> int:
@@ -82,15 +85,16 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _settle(parent: int) -> None:
+def _settle(parent: Connection) -> None:
     """What every worker does first: one thread each, and an end when the parent is gone (kill -9 tells nobody)."""
     import cv2
 
     cv2.setNumThreads(1)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
+        try:
+            parent.recv()
+        except (EOFError, OSError):
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
