@@ -127,7 +127,7 @@ class _Canvas:
         (rows, columns), x, y = grid
         axis = end - start
         place = ((x - start[0]) * axis[0] + (y - start[1]) * axis[1]) / max(float(axis @ axis), 1e-9)
-        place = np.clip(place, 0, 1)
+        place = _unit(place)
         distance = np.hypot(x - start[0] - place * axis[0], y - start[1] - place * axis[1]) - half_width
         self._mix(rows, columns, distance, colour)
 
@@ -158,9 +158,14 @@ class _Canvas:
         return (slice(top, bottom), slice(left, right)), x, y
 
     def _mix(self, rows: slice, columns: slice, distance: np.ndarray, colour: Colour) -> None:
-        cover = np.clip(0.5 - distance, 0, 1).astype(np.float32)[..., None]
+        cover = _unit(0.5 - distance).astype(np.float32)[..., None]
         part = self.pixels[rows, columns]
         part += cover * (np.array(colour, np.float32) - part)
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Clipped to [0, 1], without what `np.clip` does before it clips: the arrays here are small and many."""
+    return np.minimum(np.maximum(values, 0), 1)
 
 
 def draw_pose(keypoints: Keypoints, index: int, *, hands: bool = True) -> np.ndarray:

@@ -40,6 +40,8 @@ def test_of_what_does_not_fit_the_upper_end_and_the_middle_are_shown() -> None:
         crop = choose_crop((90, 160), (64, 64), zoom=2.0, keep=keep, generator=generator(seed))
         assert crop.top <= 30 < crop.top + crop.height
         assert crop.left + crop.width / 2 == pytest.approx(80, abs=1)
+        crop = choose_crop((90, 160), (64, 64), zoom=2.0, keep=keep, middle=60, generator=generator(seed))
+        assert crop.left + crop.width / 2 == pytest.approx(60, abs=1)
 
 
 def test_points_and_pictures_move_together() -> None:

@@ -61,6 +61,7 @@ def choose_crop(
     zoom: float,
     keep: tuple[float, float, float, float] | None,
     generator: np.random.Generator,
+    middle: float | None = None,
 ) -> Crop:
     """A box of the wanted aspect.
 
@@ -68,34 +69,32 @@ def choose_crop(
         frame: (height, width) of the video.
         size: (height, width) of the result.
         zoom: 1 takes the largest box that fits, 2 one half as wide.
-        keep: left, top, right, bottom of what should stay in sight. Where it does not fit, its upper end (where
-            the head is) and its middle do. None: anywhere.
+        keep: left, top, right, bottom of what should stay in sight. If it is too high its upper end does, where the
+            head is; if it is too wide, its `middle`. None: anywhere.
         generator: chooses the place among those that fit.
+        middle: x of what matters most in `keep`, the head; None takes the middle of `keep`.
     """
     height, width = frame
     scale = min(width / size[1], height / size[0]) / zoom
     wide = max(1, min(width, round(size[1] * scale)))
     high = max(1, min(height, round(size[0] * scale)))
     margin = 0.04 * high
-    left = _begin(wide, width, None if keep is None else (keep[0], keep[2]), margin, generator, centred=True)
-    top = _begin(high, height, None if keep is None else (keep[1], keep[3]), margin, generator, centred=False)
+    across = down = None
+    if keep is not None:
+        centre = (keep[0] + keep[2]) / 2 if middle is None else middle
+        across = _beginnings(wide, keep[0] - margin, keep[2] + margin, otherwise=centre - wide / 2)
+        down = _beginnings(high, keep[1] - margin, keep[3] + margin, otherwise=keep[1] - margin)
+    left, top = _chosen(across, width - wide, generator), _chosen(down, height - high, generator)
     return Crop(left, top, wide, high, size)
 
 
-def _begin(
-    length: int,
-    whole: int,
-    keep: tuple[float, float] | None,
-    margin: float,
-    generator: np.random.Generator,
-    *,
-    centred: bool,
-) -> int:
-    """Where a stretch of `length` within `whole` begins, with `keep` and a margin in it if possible."""
-    low, high = 0.0, float(whole - length)
-    if keep is not None:
-        first, last = keep[1] + margin - length, keep[0] - margin
-        if first > last:  # does not fit
-            first = last = (keep[0] + keep[1] - length) / 2 if centred else last
-        low, high = float(np.clip(first, low, high)), float(np.clip(last, low, high))
+def _beginnings(length: int, first: float, last: float, *, otherwise: float) -> tuple[float, float]:
+    """Least and largest beginning of a stretch of `length` that covers first to last."""
+    low, high = last - length, first
+    return (low, high) if low <= high else (otherwise, otherwise)
+
+
+def _chosen(span: tuple[float, float] | None, most: int, generator: np.random.Generator) -> int:
+    """A whole number from 0 to `most`, in `span` as far as that reaches there."""
+    low, high = (0.0, float(most)) if span is None else (min(max(n, 0.0), float(most)) for n in span)
     return round(low + (high - low) * generator.random())

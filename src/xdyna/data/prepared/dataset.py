@@ -175,14 +175,15 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
         options = self.options
         zoom = generator.uniform(*options.zoom)
         keep = None if found is None else person_box(found)
+        heads = np.zeros((0, 3)) if track is None else track.head[moments]
+        heads = heads[heads[:, 2] > 0]
         if generator.random() < options.close_up:
             zoom *= math.exp(generator.uniform(0, math.log(options.close_up_zoom)))
-            heads = np.zeros((0, 3)) if track is None else track.head[moments]
-            heads = heads[heads[:, 2] > 0]
             if len(heads):
                 low, high = heads[:, :2] - heads[:, 2:], heads[:, :2] + heads[:, 2:]
                 keep = (*low.min(0).tolist(), *high.max(0).tolist())
-        return choose_crop(row.size, options.size, zoom=zoom, keep=keep, generator=generator)
+        middle = float(heads[:, 0].mean()) if len(heads) else None
+        return choose_crop(row.size, options.size, zoom=zoom, keep=keep, middle=middle, generator=generator)
 
     def _read(self, row: ClipRow, moments: np.ndarray) -> np.ndarray:
         frames = open_frames(row.video)
