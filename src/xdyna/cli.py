@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xdyna import __version__
+from xdyna.data.prepared.options import PrepareOptions, SynthOptions
 from xdyna.errors import OptionError, XdynaError
 from xdyna.options import AnimateOptions, flag_of, from_mapping, value_type
 
@@ -58,6 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_conditions(verbs)
     _add_convert(verbs)
     _add_models(verbs)
+    _add_prepare(verbs)
+    _add_synth(verbs)
     _add_train(verbs)
     _add_demo(verbs)
     return parser
@@ -143,6 +146,26 @@ def run_models(chosen: argparse.Namespace) -> None:
             )
             _say(f"      {where}{', ' + part.licence if part.licence else ''}")
         _say("")
+
+
+def run_prepare(chosen: argparse.Namespace) -> None:
+    """`xdyna prepare`."""
+    from xdyna.data.prepared.prepare import prepare
+
+    options = from_mapping(PrepareOptions, _given(chosen, PrepareOptions), source="command line")
+    with _Bars(chosen.quiet) as bars:
+        prepared = prepare(chosen.videos, chosen.output, options=options, progress=bars)
+    _say(*prepared.lines())
+
+
+def run_synth(chosen: argparse.Namespace) -> None:
+    """`xdyna synth`."""
+    from xdyna.data.prepared.synth import synth
+
+    options = from_mapping(SynthOptions, _given(chosen, SynthOptions), source="command line")
+    with _Bars(chosen.quiet) as bars:
+        prepared = synth(chosen.output, options=options, progress=bars)
+    _say(*prepared.lines())
 
 
 def run_train(chosen: argparse.Namespace) -> None:
@@ -234,6 +257,35 @@ def _add_models(verbs: Any) -> None:
     )
     parser.add_argument("folder", nargs="?", metavar="DIR", help="where to look for parts on disk")
     parser.add_argument("--quick", action="store_true", help="do not compute hashes of large files")
+
+
+def _add_prepare(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "prepare", run_prepare,
+        help="videos to clips that training reads",
+        description="Find shots in videos, and keypoints and masks of the people in them, and write a folder with a\n"
+        "manifest. The same command again does only what is missing; other videos can be added to the folder.",
+        epilog="examples:\n"
+        "  xdyna prepare dances/ -o data --kind human\n"
+        "  xdyna prepare waterfalls/ fire.mp4 -o data --kind scene --rewrite 512\n"
+        "  xdyna prepare UBC_dataset -o data --layout ubc --split train",
+    )  # fmt: skip
+    parser.add_argument(
+        "videos", nargs="+", metavar="VIDEOS", help="videos, folders, or what --layout asks for"
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the prepared folder")
+    _add_options(parser, PrepareOptions)
+
+
+def _add_synth(verbs: Any) -> None:
+    parser = _verb(
+        verbs, "synth", run_synth,
+        help="clips of the synthetic world, as `prepare` would write them",
+        description="Render people and scenes about which everything is known, in the layout of prepared videos.\n"
+        "The same command again does only what is missing.",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the prepared folder")
+    _add_options(parser, SynthOptions)
 
 
 def _add_train(verbs: Any) -> None:

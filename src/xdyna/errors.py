@@ -33,6 +33,16 @@ class XdynaError(Exception):
         message = f"{self.subject}: {self.problem}."
         super().__init__(f"{message} {self.remedy}." if self.remedy else message)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled as a call with their message alone; worker processes hand ours on.
+        return _rebuilt, (type(self), self.subject, self.problem, self.remedy)
+
+
+def _rebuilt(kind: type[XdynaError], subject: str, problem: str, remedy: str) -> XdynaError:
+    error = kind.__new__(kind)
+    XdynaError.__init__(error, subject, problem, remedy)
+    return error
+
 
 class InputError(XdynaError):
     """A file or folder that the user gave cannot be used."""

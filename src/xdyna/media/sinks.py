@@ -29,7 +29,7 @@ class Sink(Protocol):
 
 
 class Mp4Sink:
-    """H.264 in MP4, playable while it downloads, with sound if there is some."""
+    """H.264 in MP4, playable while it downloads, with sound if there is some; lossless ones keep RGB."""
 
     def __init__(
         self,
@@ -39,29 +39,42 @@ class Mp4Sink:
         crf: int,
         audio: tuple[Path, float] | None,
         tags: Mapping[str, str] | None,
+        *,
+        lossless: bool = False,
+        key_every: int | None = None,
     ) -> None:
         import av
         from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
         self._path, self._fps, self._tags, self._count = path, fps, tags, 0
-        self._even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-        self._to_yuv = {
-            "format": "yuv420p",
-            "dst_colorspace": Colorspace.ITU709,
-            "dst_color_range": ColorRange.MPEG,
-            "interpolation": Interpolation.BICUBIC
-            | Interpolation.ACCURATE_RND
-            | Interpolation.FULL_CHR_H_INP,
-        }
+        # 4:2:0 halves both sides; RGB does not
+        self._even = size if lossless else (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        self._to_yuv: dict[str, Any] | None = (
+            None
+            if lossless
+            else {
+                "format": "yuv420p",
+                "dst_colorspace": Colorspace.ITU709,
+                "dst_color_range": ColorRange.MPEG,
+                "interpolation": Interpolation.BICUBIC
+                | Interpolation.ACCURATE_RND
+                | Interpolation.FULL_CHR_H_INP,
+            }
+        )
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata.update(tags or {})
-        self._stream = self._container.add_stream("libx264", rate=fps, options={"crf": str(crf)})
+        options = {"crf": "0" if lossless else str(crf)}
+        if key_every is not None:
+            options |= {"g": str(key_every), "keyint_min": str(key_every), "sc_threshold": "0"}
+        codec = "libx264rgb" if lossless else "libx264"
+        self._stream = self._container.add_stream(codec, rate=fps, options=options)
         self._stream.height, self._stream.width = self._even
-        self._stream.pix_fmt = "yuv420p"
+        self._stream.pix_fmt = "rgb24" if lossless else "yuv420p"
         context = self._stream.codec_context
         context.time_base = 1 / fps
-        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
-        context.color_primaries = context.color_trc = 1  # 1 is BT.709 in both tables of ISO 23001-8
+        if not lossless:
+            context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
+            context.color_primaries = context.color_trc = 1  # 1 is BT.709 in both tables of ISO 23001-8
         self._audio = AudioTrack(self._container, *audio) if audio else None
 
     def write(self, frame: np.ndarray) -> None:
@@ -73,7 +86,9 @@ class Mp4Sink:
             frame = np.pad(
                 frame, ((0, self._even[0] - height), (0, self._even[1] - width), (0, 0)), mode="edge"
             )
-        picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(**self._to_yuv)
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        if self._to_yuv is not None:
+            picture = picture.reformat(**self._to_yuv)
         picture.pts, picture.time_base = self._count, 1 / self._fps
         self._count += 1
         self._container.mux(self._stream.encode(picture))

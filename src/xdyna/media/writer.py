@@ -45,7 +45,10 @@ class ClipWriter:
         audio_start: second of that file's picture at which the first frame lies.
         metadata: small facts (seed, model, ...) for the file's comment, when marked.
         ai_generated: mark the file as made by a model, see `xdyna.media.provenance`; off for plain drawings.
-        crf: x264's constant quality: 0 lossless, 18 hardly to tell from it, 51 worst.
+        crf: x264's constant quality: 0 best, 18 hardly to tell from it, 51 worst.
+        lossless: MP4 only: keep every RGB value exactly (High 4:4:4 profile, which few players show).
+        key_every: MP4 only: a key frame every so many frames, so that a reader finds any frame quickly; None
+            leaves it to the encoder, which places one in 250.
 
     Raises:
         OutputError: the name is taken, its format unknown, or the place cannot be written (on entering); the
@@ -65,6 +68,8 @@ class ClipWriter:
         metadata: Mapping[str, Any] | None = None,
         ai_generated: bool = True,
         crf: int = 18,
+        lossless: bool = False,
+        key_every: int | None = None,
     ) -> None:
         self.path = Path(path).expanduser()
         self.size = size
@@ -80,7 +85,7 @@ class ClipWriter:
         if audio_from is not None and self._format == "mp4" and has_sound(audio_from):
             self._audio = (Path(audio_from).expanduser(), audio_start)
         self._tags = provenance.tags(metadata) if ai_generated else None
-        self._crf = crf
+        self._crf, self._lossless, self._key_every = crf, lossless, key_every
         self._temporary: Path | None = None
         self._sink: Sink | None = None
 
@@ -95,8 +100,9 @@ class ClipWriter:
                 self._temporary = files.temporary_file(self.path)
                 if self._format == "mp4":
                     self._sink = Mp4Sink(
-                        self._temporary, self.size, self.fps, self._crf, self._audio, self._tags
-                    )
+                        self._temporary, self.size, self.fps, self._crf, self._audio, self._tags,
+                        lossless=self._lossless, key_every=self._key_every,
+                    )  # fmt: skip
                 else:
                     self._sink = GifSink(self._temporary, self.size, self.fps, self._tags)
         except OSError as error:
