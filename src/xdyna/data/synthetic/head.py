@@ -305,3 +305,8 @@ def painted_values(shape: HeadShape) -> Params:
         "half_widest": half[:, 0], "skull_u": shift[:, 0],
         "left_ear_u": left[:, 0], "left_ear_v": left[:, 1], "right_ear_u": right[:, 0], "right_ear_v": right[:, 1],
     }  # fmt: skip
+
+
+def head_look(shape: HeadShape, identity: Params, state: Params, hung: Params) -> Params:
+    """All values that a head's painters read, one row a frame; `hung` is of `trailing.hang`."""
+    return {**identity, **state, **painted_values(shape), **hung}
