@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xdyna.data.synthetic.camera import camera_at, unproject
+from xdyna.data.synthetic.draws import onto
 from xdyna.data.synthetic.params import SceneParams
 from xdyna.data.synthetic.scenery import Scenery
 from xdyna.data.synthetic.scenes import PAINTERS, SCENES
@@ -26,10 +27,13 @@ def paint_scenes(scene: SceneParams, times: Tensor, size: tuple[int, int], devic
     still, moves = scene.still(), scene.camera["moves"] > 0
     moments = scene_time(scene.tempo, times)
     # Time, wind and the camera's four values travel to the device in one copy.
-    sent = torch.cat(
-        [moments[..., None], wind_at(scene.tempo, moments)[..., None], camera_at(scene.camera, times)], -1
-    ).to(device, non_blocking=True)
-    knobs, texture = scene.knobs.to(device, non_blocking=True), scene.texture.to(device, non_blocking=True)
+    sent = onto(
+        torch.cat(
+            [moments[..., None], wind_at(scene.tempo, moments)[..., None], camera_at(scene.camera, times)], -1
+        ),
+        device,
+    )
+    knobs, texture = onto(scene.knobs, device), onto(scene.texture, device)
     # Clips of a kind are painted together, apart by what stands still: a still scene is painted once for all
     # its frames, and a still camera spares most of a scene the frames' axis.
     groups: dict[tuple[int, bool, bool], list[int]] = {}
@@ -40,7 +44,7 @@ def paint_scenes(scene: SceneParams, times: Tensor, size: tuple[int, int], devic
         first, last = clips[0], clips[-1] + 1
         # A slice needs no index on the device; most groups are one clip.
         index: slice | Tensor = (
-            slice(first, last) if last - first == len(clips) else torch.tensor(clips).to(device)
+            slice(first, last) if last - first == len(clips) else onto(torch.tensor(clips), device)
         )
         part = sent[index][:, :1] if stands else sent[index]
         shape = (len(clips), part.shape[1] if moving else 1, height, width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from xdyna.data.synthetic.draws import onto
 from xdyna.data.synthetic.shapes import Window, bounds, capsule, limb_shade, lit, per_pixel, ramp, smooth_ramp
 from xdyna.data.synthetic.skeleton import SIDES
 from xdyna.data.synthetic.trunk import TrunkPainter
@@ -202,7 +203,7 @@ class LimbPainter:
             (1 - 0.085 * ((b - 1) % 4)) * (1.0 if a else 1.35) * (1.15 if b <= 4 else 1)
             for a, b in HAND_BONES
         ]
-        radius = thick[:, None] * torch.tensor(shares, device=points.device)
+        radius = thick[:, None] * onto(torch.tensor(shares), points.device)
         x, y = window.x[:, None], window.y[:, None]
         ax, ay = (end - start)[..., 0, None, None], (end - start)[..., 1, None, None]
         px, py = x - start[..., 0, None, None], y - start[..., 1, None, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xdyna.data.synthetic.draws import Draws, Params, to_device
+from xdyna.data.synthetic.draws import Draws, Params, onto, to_device
 from xdyna.data.synthetic.face import FacePainter
 from xdyna.data.synthetic.hair import paint_back_hair, paint_front_hair
 from xdyna.data.synthetic.head import HeadShape, head_look, landmarks
@@ -70,11 +70,10 @@ def paint_foreign(
     window = canvas.window(box)
     angle, lift = foreign["map_light"], foreign["map_lift"]
     flat_part = (1 - lift * lift).sqrt()
-    light = torch.stack(
-        [angle.cos() * flat_part, angle.sin() * flat_part, lift, 0.5 + 0 * lift, 0 * lift], 1
-    ).to(device)
+    light = torch.stack([angle.cos() * flat_part, angle.sin() * flat_part, lift, 0.5 + 0 * lift, 0 * lift], 1)
+    light = onto(light, device)
     look = to_device(head_look(shape, foreign, state, hung), device)
-    texture = texture.to(device, non_blocking=True)
+    texture = onto(texture, device)
     moved = to_device(posed, device)
 
     slope = (window.y - window.y.mean((1, 2), keepdim=True)) * 1.5 + 0.5

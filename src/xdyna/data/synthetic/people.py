@@ -7,7 +7,7 @@ from torch import Tensor
 
 from xdyna.data.synthetic.body import LimbPainter
 from xdyna.data.synthetic.camera import camera_at, project
-from xdyna.data.synthetic.draws import Params, take, to_device
+from xdyna.data.synthetic.draws import Params, onto, take, to_device
 from xdyna.data.synthetic.face import FacePainter
 from xdyna.data.synthetic.foreign import paint_foreign
 from xdyna.data.synthetic.hair import hair_reach, paint_back_hair, paint_front_hair
@@ -139,8 +139,8 @@ def paint_people(canvas: Canvas, people: Troupe, light: Tensor) -> None:
     device = canvas.image.device
     places = people.joints
     look = to_device(head_look(people.shape, people.identity, people.state, people.hung), device)
-    joints, light, texture = to_device(places, device), light.to(device), people.texture.to(device)
-    front = people.motion["arms_front"].to(device)
+    joints, light, texture = to_device(places, device), onto(light, device), onto(people.texture, device)
+    front = onto(people.motion["arms_front"], device)
     trunk = TrunkPainter(canvas, look, joints, places, people.identity, light, texture)
     limbs = LimbPainter(trunk)
 

@@ -13,7 +13,7 @@ from xdyna.data.synthetic.backdrop import paint_scenes
 from xdyna.data.synthetic.camera import MOVING_SHARE, camera_at
 from xdyna.data.synthetic.company import COMPANY_SHARE, CompanyParams, place_company
 from xdyna.data.synthetic.controls import draw_pose_maps, face_boxes, keep_boxes
-from xdyna.data.synthetic.draws import Params
+from xdyna.data.synthetic.draws import Params, onto
 from xdyna.data.synthetic.motion import EXPRESSIONS
 from xdyna.data.synthetic.params import SceneParams, sample_params
 from xdyna.data.synthetic.people import Cast, paint_people
@@ -141,19 +141,19 @@ def render(
         spot = place_company(cast.placed, company, identity, aspect)
         others = Cast(company.identity, company.motion, scene, times, aspect, placed=spot)
     result = _empty(batch, count, size, device)
-    result.human, result.scene = human.to(device), scene.kind.to(device)
-    result.company, result.speed = joined.to(device), scene.tempo["speed"].to(device)
+    result.human, result.scene = onto(human, device), onto(scene.kind, device)
+    result.company, result.speed = onto(joined, device), onto(scene.tempo["speed"], device)
     still = scene.still()
-    result.still = (still & ~joined).to(device)
+    result.still = onto(still & ~joined, device)
     view = camera_at(scene.camera, times)
-    result.camera = (view * torch.tensor([1.0, height, height, 1.0])).to(device)
+    result.camera = onto(view * torch.tensor([1.0, height, height, 1.0]), device)
 
     for index in _chunks(human, cast.size(), count, device):
         chosen = scene.take(index)
         background = blur_background(paint_scenes(chosen, times[index], size, device), chosen.appearance)
         moves = background.shape[1] == count > 1
         frames = background.expand(-1, count, -1, -1, -1).flatten(0, 1).contiguous()
-        where = index.to(device)
+        where = onto(index, device)
         present = bool(human[index[0]])
         if present:
             if moves:
@@ -170,7 +170,7 @@ def render(
             result.mask[where] = canvas.mask.unflatten(0, (-1, count))
             truth = people.truth(size)
             for name in ("body", "left_hand", "right_hand", "face", "head", "expression"):
-                getattr(result, name)[where] = truth[name].unflatten(0, (-1, count)).to(device)
+                getattr(result, name)[where] = onto(truth[name].unflatten(0, (-1, count)), device)
             if maps:
                 pose = draw_pose_maps(truth, size, device)
                 result.pose[where] = pose.unflatten(0, (-1, count))
@@ -183,7 +183,7 @@ def render(
         if moves and count > 2:
             alone = film(background[:, 1:], chosen.appearance) if present else filmed[:, 1:]
             energy = 255 * alone.diff(dim=1).abs_().mean((1, 2, 3, 4))
-            result.motion_energy[where] = energy * (~still[index]).to(device)
+            result.motion_energy[where] = energy * onto(~still[index], device)
     return result
 
 
@@ -198,7 +198,7 @@ def _paint_company(frames: Tensor, cast: Cast, clips: Tensor, places: Tensor, li
     if not len(clips):
         return
     count = cast.times.shape[1]
-    rows = (places[:, None] * count + torch.arange(count)).flatten().to(frames.device)
+    rows = onto((places[:, None] * count + torch.arange(count)).flatten(), frames.device)
     canvas = Canvas(frames[rows])
     paint_people(canvas, cast.take(clips), light[places].repeat_interleave(count, 0))
     frames[rows] = canvas.image

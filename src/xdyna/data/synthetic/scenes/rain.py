@@ -85,7 +85,7 @@ def puddles(scene: Scenery) -> Tensor:
         scene.colour((0, 1), (0.05, 0.4), (0.3, 0.7)),
     )
     base = scene.colour((0, 1), (0.1, 0.5), (0.15, 0.5))
-    shift = scene.number(0, 1)
+    shift, lamps = scene.number(0, 1), scene.colour((0.10, 0.14), (0.4, 0.5), (0.7, 0.75))
 
     def behind(u: Tensor, v: Tensor) -> Tensor:
         """Houses and sky, `v` up from the horizon."""
@@ -96,7 +96,7 @@ def puddles(scene: Scenery) -> Tensor:
         pane = pane * (((u * 30) % 1 - 0.5).abs() < 0.28) * (((v * 24) % 1 - 0.5).abs() < 0.30)
         wall = mix(
             wall,
-            second * 0.2 + torch.tensor([0.9, 0.8, 0.5], device=u.device)[:, None, None] * 0.8,
+            second * 0.2 + lamps,
             pane * 1.0,
         )
         return mix(mix(second, first, (v * 2).clamp(0, 1)), wall, edge(scene, house - v, 2.0))
