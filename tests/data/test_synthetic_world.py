@@ -258,3 +258,39 @@ def test_clocks_and_winds() -> None:
     wind = wind_at(drawn, scene_time(drawn, times))
     assert (wind.sign() == drawn["wind"].sign()[:, None]).all()
     assert float(wind.abs().max()) <= 1
+
+
+def every_scene(*, frames: int, **shares: float) -> SyntheticParams:
+    """Two clips before each kind of scene."""
+    params = sample_params(107, 2 * len(SCENES), frames=frames, **shares)
+    kind = torch.arange(len(SCENES)).repeat(2)
+    return replace(params, scene=replace(params.scene, kind=kind))
+
+
+def test_rendering_never_waits_for_the_device() -> None:
+    # A meta tensor has no values: whoever asks for one, or mixes devices, gets an error.
+    params = every_scene(frames=1, human_share=0.7, company_share=0.5, moving_camera_share=0.4)
+    clips = render(
+        params.identity, params.motion, params.foreign, params.scene, params.times, (32, 32),
+        human=params.human, company=params.company, device="meta",
+    )  # fmt: skip
+    assert clips.frames.shape == (2 * len(SCENES), 2, 3, 32, 32)
+    assert clips.frames.device == clips.motion_energy.device == clips.camera.device == torch.device("meta")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_accelerator_shows_the_same_scenes_company_and_energy() -> None:
+    params = every_scene(frames=2, human_share=0.5, company_share=0.5, moving_camera_share=0.3)
+
+    def on(device: str) -> SyntheticBatch:
+        return render(
+            params.identity, params.motion, params.foreign, params.scene, params.times, SIZE,
+            human=params.human, company=params.company, device=device, maps=False,
+        )  # fmt: skip
+
+    here, there = on("cpu"), on("cuda")
+    apart = (here.frames - there.frames.cpu()).abs().mean((1, 2, 3, 4))
+    assert (apart < 0.01).all(), [SCENES[params.scene.kind[i]] for i in torch.nonzero(apart >= 0.01)[:, 0]]
+    assert torch.allclose(here.motion_energy, there.motion_energy.cpu(), rtol=0.05, atol=0.05)
+    assert torch.equal(here.still, there.still.cpu())
