@@ -81,7 +81,7 @@ def campfire(scene: Scenery) -> Tensor:
     dx = x - centre
     far = (dx * dx + (0.8 * (y - foot + 0.08)) ** 2).sqrt()
     warm = scene.colour((0.04, 0.09), (0.7, 0.95), (0.9, 1.0))
-    picture = picture * (0.7 + 2.2 * torch.exp(-far * 4) * flicker)[:, :, None]
+    picture = picture * (0.9 + 2.4 * torch.exp(-far * 4) * flicker)[:, :, None]
     picture = picture + warm * (0.42 * torch.exp(-far * 5.5) * flicker)[:, :, None]
     for sign in (-1.0, 1.0):
         down = (y - foot) - sign * 0.32 * dx

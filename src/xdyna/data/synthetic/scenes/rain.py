@@ -127,7 +127,7 @@ def puddles(scene: Scenery) -> Tensor:
         grid = 7.0 + 5 * i
         slant = 0.10 * scene.wind
         across, fall, seed = cells(
-            (x - slant * y) * grid * 1.6, (y - time * (1.7 + 0.3 * i)) * grid * 0.5, scene.number(0, 99)
+            (x - slant * y) * grid * 1.6, (y - time * (1.1 + 0.25 * i)) * grid * 0.5, scene.number(0, 99)
         )
         streak = ramp(across.abs(), 0.05, 0.01) * ramp(fall.abs(), 0.30, 0.1) * (seed > 0.3)
         picture = mix(picture, torch.ones_like(first) * 0.9, streak * 0.35)

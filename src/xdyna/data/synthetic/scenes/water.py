@@ -184,7 +184,7 @@ def fountain(scene: Scenery) -> Tensor:
         )
         arc = arc + rise * 1.25 * (share - 0.42).clamp(min=0) ** 2 * 2.2
         thin = 0.006 + 0.026 * share
-        bead = 0.55 + 0.45 * ((share * 40 - time * speed * 38 + 3 * rough).sin())
+        bead = 0.55 + 0.45 * ((share * 40 - time * speed * 16 + 3 * rough).sin())
         drop = bump((y - arc + 0.012 * rough * share) / thin) * (share < 1.02) * (y < level + 0.02)
         spray = torch.maximum(spray, drop * (0.45 + 0.55 * bead * ramp(rough, -2.0, 0.8)))
     column = bump((dx - blown) / (0.016 + 0.035 * ramp(level - y, high * 0.6, high))) * (y < level)

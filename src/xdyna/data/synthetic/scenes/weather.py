@@ -125,7 +125,7 @@ def dust(scene: Scenery) -> Tensor:
     for i in range(2):
         count = 9.0 + 7 * i
         across, down, seed = cells(
-            (x - run * (1.5 + 0.3 * i)) * count * 0.6, (y - 0.12 * run * side + 0.03 * (x * 5).sin()) * count * 2.2,
+            (x - run * (0.8 + 0.2 * i)) * count * 0.6, (y - 0.12 * run * side + 0.03 * (x * 5).sin()) * count * 2.2,
             scene.number(0, 99),
         )  # fmt: skip
         grain = ramp(0.30 - (across * across + (2.2 * down) ** 2).sqrt(), 0.0, 0.2) * (seed > 0.45)
