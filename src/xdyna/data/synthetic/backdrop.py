@@ -47,16 +47,17 @@ def paint_scenes(scene: SceneParams, times: Tensor, size: tuple[int, int], devic
             slice(first, last) if last - first == len(clips) else onto(torch.tensor(clips), device)
         )
         part = sent[index][:, :1] if stands else sent[index]
-        shape = (len(clips), part.shape[1] if moving else 1, height, width)
         seen_x, seen_y = x, y
         if moving:
             seen_x, seen_y = unproject(x, y - 0.5, part[..., 2:])
             seen_y = seen_y + 0.5
         scenery = Scenery(
-            seen_x.expand(shape), seen_y.expand(shape), part[:, :, 0, None, None], part[:, :, 1, None, None],
+            seen_x.expand(len(clips), -1, -1, -1), seen_y.expand(len(clips), -1, -1, -1), part[:, :, 0, None, None], part[:, :, 1, None, None],
             knobs[index], texture[index], 1 / height,
         )  # fmt: skip
         picture = PAINTERS[SCENES[kind]](scenery).clamp(0, 1)
+        # A picture may lack an axis along which it does not change.
+        picture = picture.expand(-1, -1, -1, height, width)
         done |= {clip: picture[place] for place, clip in enumerate(clips)}
     longest = max(clip.shape[0] for clip in done.values())
     return torch.stack([done[i].expand(longest, -1, -1, -1) for i in range(len(scene.kind))])

@@ -21,8 +21,8 @@ class Scenery:
     """One group of clips of the same kind, being painted.
 
     Attributes:
-        x, y: (b n h w) coordinates in frame heights, x 0 in the middle of the frame; n is 1 when
-            the camera stands still.
+        x, y: coordinates in frame heights, x 0 in the middle of the frame: (b 1 1 w) and (b 1 h 1) when the camera
+            stands still, so that what depends on one of them alone costs next to nothing, else (b n h w).
         time: (b n 1 1) seconds.
         knobs: (b KNOBS) uniform numbers, used up in order by `number` and `colour`.
         wind: (b n 1 1) where the air goes and how fast at each moment: about [-1, 1], positive to the right.
@@ -138,7 +138,7 @@ def hills(
 ) -> Tensor:
     """A ridge from a height down, with a texture of its own."""
     shift = scene.number(0, 1)
-    ridge = base - rough * scene.noise(scene.x * 0.25 + shift, 0 * scene.y + shift, channel)
+    ridge = base - rough * scene.noise(scene.x * 0.25 + shift, 0 * scene.x + shift, channel)
     grain = scene.noise(scene.x * 1.1 + shift, scene.y * 1.6, channel)
     tone = (1 + 0.13 * grain)[:, :, None] * (1.1 - 0.5 * (scene.y - ridge).clamp(0, 0.6))[:, :, None]
     return mix(picture, colour * tone, edge(scene, scene.y - ridge))

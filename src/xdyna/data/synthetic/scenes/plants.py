@@ -22,7 +22,7 @@ def grass(scene: Scenery) -> Tensor:
         gust = 0.07 * (time * scene.number(2.0, 5.0) + x * scene.number(3, 8) + scene.number(0, 6)).sin()
         gust = gust + 0.03 * (time * scene.number(5, 9) + x * 9).sin()
         bent = x + gust * up * up
-        blades = scene.noise(bent * 2.4 + 0.3 * i, 0 * y + 0.2 * i, i % 3)
+        blades = scene.noise(bent * 2.4 + 0.3 * i, 0 * x + 0.2 * i, i % 3)
         shape = ramp(0.55 + 0.38 * blades.clamp(-1.4, 1.3) - up, 0, 0.06)
         dark, light = (
             scene.colour((hue - 0.05, hue + 0.1), (0.4, 0.9), (0.2, 0.5)),
@@ -86,7 +86,7 @@ def flowers(scene: Scenery) -> Tensor:
         up = ((y - top) / (3.2 * size)).clamp(0, 1)
         stem = (x - middle - 0.6 * nod * (1 - up) ** 2).abs()
         high = ramp(stem, 0.16 * size, 0.06 * size) * edge(scene, y - top)
-        blades = scene.noise((x - 0.6 * sway) * 1.3 / near, 0 * y + 0.21 * i, i % 3)
+        blades = scene.noise((x - 0.6 * sway) * 1.3 / near, 0 * x + 0.21 * i, i % 3)
         grass = ramp(y - level - size * 1.6 + 0.9 * size * blades, -0.6 * size, 0.6 * size)
         tone = (0.55 + 0.45 * near) * (1 + 0.22 * blades)
         picture = mix(picture, green * tone[:, :, None], torch.maximum(grass, high))
@@ -94,7 +94,7 @@ def flowers(scene: Scenery) -> Tensor:
         far = (dx * dx + dy * dy + 1e-6).sqrt()
         leaf = (torch.atan2(dy, dx) * count + 6 * own).sin()
         head = ramp(0.40 + 0.11 * leaf - far, -0.04, 0.06)
-        own_colour = mix(petals, other, (more > 0.5) * mixed + 0 * x)
+        own_colour = mix(petals, other, (more > 0.5) * mixed)
         shade = (0.75 + 0.3 * ramp(far, 0.0, 0.4) + 0.1 * leaf - 0.12 * dy)[:, :, None]
         picture = mix(picture, own_colour * shade, head * (own > 0.12))
         picture = mix(picture, core, ramp(0.14 - far, -0.03, 0.03) * (own > 0.12))

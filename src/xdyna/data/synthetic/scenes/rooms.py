@@ -62,7 +62,7 @@ def wall(scene: Scenery) -> Tensor:
     # Or nothing but blurred colours, as a photograph out of focus has them.
     zoom = scene.number(0.15, 0.5)
     photo = base * 0.75 + scene.number(0.12, 0.3)[:, :, None] * scene.colours(x * zoom + slope, y * zoom)
-    picture = mix(picture, photo, scene.chance(0.30).expand_as(x))
+    picture = mix(picture, photo, scene.chance(0.30))
     lamp_x, lamp_y = scene.number(-0.8, 0.8), scene.number(-0.2, 0.8)
     far = (x - lamp_x) ** 2 + (y - lamp_y) ** 2
     return picture * (1 + scene.number(-0.15, 0.30) * torch.exp(-far * 2))[:, :, None]

@@ -236,8 +236,8 @@ def train(scene: Scenery) -> Tensor:
         base = scene.number(0.36 + 0.09 * i, 0.44 + 0.09 * i)
         rough = (0.09, 0.05, 0.05, 0.03)[i]
         # Trees on the nearer ridges: a finer noise on top.
-        ridge = base - rough * scene.noise(moved * 0.25 + 0.3 * i, 0 * y + 0.27 * i, i % 3)
-        ridge = ridge - 0.020 * (i > 0) * scene.noise(moved * 1.4, 0 * y + 0.13 * i, (i + 1) % 3)
+        ridge = base - rough * scene.noise(moved * 0.25 + 0.3 * i, 0 * x + 0.27 * i, i % 3)
+        ridge = ridge - 0.020 * (i > 0) * scene.noise(moved * 1.4, 0 * x + 0.13 * i, (i + 1) % 3)
         grain = scene.noise(moved * (0.8 + 0.2 * i), y * 2.0, (i + 2) % 3)
         own = (
             scene.colour((0.12, 0.42), (0.25, 0.75), (0.25, 0.65))

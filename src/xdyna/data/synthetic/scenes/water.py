@@ -50,7 +50,7 @@ def falls(scene: Scenery) -> Tensor:
         scene.colour((0.5, 0.6), (0, 0.12), (0.9, 1)),
         ramp(first + 0.8 * second, -1.6, 2.0),
     )
-    ragged = 0.015 * scene.noise(0 * x + left, y * 0.4, 2)
+    ragged = 0.015 * scene.noise(0 * y + left, y * 0.4, 2)
     picture = mix(rock, stream, ramp(x - left - ragged, -0.01, 0.01) * ramp(right + ragged - x, -0.01, 0.01))
     foot = scene.number(0.75, 1.1)
     mist = ramp(y - foot + 0.14 * scene.noise(x * 0.7 + time * 0.10, y * 0.7 - time * 0.15, 2), -0.15, 0.15)
@@ -119,7 +119,7 @@ def surf(scene: Scenery) -> Tensor:
     sea = mix(deep, green, closer**2) * (1 + 0.13 * far_ripple + 0.08 * fine)[:, :, None]
     # Crests travel towards the shore and steepen; foam begins where they break.
     clock = time * rate
-    phase = closer * 2.6 - clock * 1.0 + 0.05 * scene.noise(x * 0.25, 0 * y + 0.3, 1)
+    phase = closer * 2.6 - clock * 1.0 + 0.05 * scene.noise(x * 0.25, 0 * x + 0.3, 1)
     crest = phase - phase.floor()
     back = ramp(crest, 0.55, 0.95)
     sea = (
@@ -135,7 +135,7 @@ def surf(scene: Scenery) -> Tensor:
     turn = clock - clock.floor()
     run = torch.where(turn < 0.35, (turn / 0.35 * TAU / 4).sin(), ramp(turn, 1.0, 0.35) ** 1.3)
     reach = scene.number(0.10, 0.2)
-    scallop = 0.025 * scene.noise(x * 0.55 + 0.37 * clock.floor(), 0 * y + 0.21 * clock.floor(), 0)
+    scallop = 0.025 * scene.noise(x * 0.55 + 0.37 * clock.floor(), 0 * x + 0.21 * clock.floor(), 0)
     front = shore + slant * x + reach * run + scallop - y
     wet_line = shore + slant * x + reach + scallop - y
     wet = ramp(wet_line, -0.015, 0.015) * (0.55 + 0.25 * ramp(front, -reach, 0.0))
@@ -200,11 +200,11 @@ def underwater(scene: Scenery) -> Tensor:
     top = scene.colour((0.46, 0.58), (0.3, 0.7), (0.6, 0.95))
     picture = mix(top, scene.colour((0.50, 0.64), (0.6, 0.95), (0.08, 0.35)), (y * 1.1).clamp(0, 1))
     lean = scene.number(-0.5, 0.5)
-    shaft = scene.noise(0.5 * (x + lean * y) / (1 + 0.5 * y) + 0.02 * time, 0 * y + 0.05 * time, 0)
-    shaft = shaft + 0.6 * scene.noise(1.1 * (x + lean * y) / (1 + 0.5 * y) - 0.04 * time, 0 * y + 0.4, 1)
+    shaft = scene.noise(0.5 * (x + lean * y) / (1 + 0.5 * y) + 0.02 * time, 0 * x + 0.05 * time, 0)
+    shaft = shaft + 0.6 * scene.noise(1.1 * (x + lean * y) / (1 + 0.5 * y) - 0.04 * time, 0 * x + 0.4, 1)
     picture = picture * (1 + (0.30 * shaft.clamp(-1, 2.5) * ramp(y, 1.0, 0.0)))[:, :, None]
     haze = mix(top, picture, torch.full_like(x, 0.6))
-    floor = scene.number(0.80, 0.94) + 0.03 * scene.noise(x * 0.3, 0 * y, 2)
+    floor = scene.number(0.80, 0.94) + 0.03 * scene.noise(x * 0.3, 0 * x, 2)
     caustic = (
         1
         - (
@@ -228,7 +228,7 @@ def underwater(scene: Scenery) -> Tensor:
             )
             * up
         )
-        weed = scene.noise(bent * 1.7 + 0.4 * i, 0 * y + 0.3 * i, (i + 1) % 3)
+        weed = scene.noise(bent * 1.7 + 0.4 * i, 0 * x + 0.3 * i, (i + 1) % 3)
         shape = ramp(0.10 + 0.40 * weed.clamp(-1, 1.5) - up, 0.0, 0.06)
         colour = scene.colour((0.2, 0.5), (0.3, 0.8), (0.15, 0.5)) * (0.7 + 0.5 * up)[:, :, None]
         picture = mix(picture, colour, shape * edge(scene, base + 0.1 - y))

@@ -76,8 +76,8 @@ def aurora(scene: Scenery) -> Tensor:
     hue = scene.number(0.30, 0.46)
     for i in range(3):
         base, rate = scene.number(0.30, 0.56) - 0.06 * i, scene.number(0.05, 0.12)
-        fold = scene.noise(x * 0.22 + time * rate * 0.5 + 0.3 * i, 0 * y + time * rate * 0.3 + 0.3 * i, i)
-        fine = scene.noise(x * 0.6 - time * rate * 1.2, 0 * y + 0.1 * i + time * rate * 0.2, (i + 1) % 3)
+        fold = scene.noise(x * 0.22 + time * rate * 0.5 + 0.3 * i, 0 * x + time * rate * 0.3 + 0.3 * i, i)
+        fine = scene.noise(x * 0.6 - time * rate * 1.2, 0 * x + 0.1 * i + time * rate * 0.2, (i + 1) % 3)
         up = base + 0.11 * fold + 0.025 * fine - y
         rays = scene.noise(x * 1.6 + 0.5 * fold + time * rate, 0.05 * y + 0.13 * i, (i + 2) % 3)
         high = 0.13 + 0.05 * rays
@@ -110,7 +110,7 @@ def dust(scene: Scenery) -> Tensor:
         near = 0.35 + 0.3 * i
         base = scene.number(0.42 + 0.16 * i, 0.54 + 0.17 * i)
         sand = tint(hue + 0.01 * i, scene.number(0.4, 0.7), scene.number(0.5, 0.85))
-        ridge = base - 0.10 * scene.noise(x * 0.2 + scene.number(0, 1), 0 * y + 0.37 * i, i)
+        ridge = base - 0.10 * scene.noise(x * 0.2 + scene.number(0, 1), 0 * x + 0.37 * i, i)
         ripple = (scene.noise(x * 0.7, y * 2.5, i) * 3 + (y - ridge) * 90).sin()
         shade = 0.92 + 0.06 * ripple - 0.5 * (y - ridge).clamp(0, 0.4)
         layer = mix(air, sand * shade[:, :, None], torch.full_like(x, near))
