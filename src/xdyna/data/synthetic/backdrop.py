@@ -51,10 +51,9 @@ def paint_scenes(scene: SceneParams, times: Tensor, size: tuple[int, int], devic
         if moving:
             seen_x, seen_y = unproject(x, y - 0.5, part[..., 2:])
             seen_y = seen_y + 0.5
-        scenery = Scenery(
-            seen_x.expand(len(clips), -1, -1, -1), seen_y.expand(len(clips), -1, -1, -1), part[:, :, 0, None, None], part[:, :, 1, None, None],
-            knobs[index], texture[index], 1 / height,
-        )  # fmt: skip
+        seen_x, seen_y = (axis.expand(len(clips), -1, -1, -1) for axis in (seen_x, seen_y))
+        time, wind = part[:, :, 0, None, None], part[:, :, 1, None, None]
+        scenery = Scenery(seen_x, seen_y, time, wind, knobs[index], texture[index], 1 / height)
         picture = PAINTERS[SCENES[kind]](scenery).clamp(0, 1)
         # A picture may lack an axis along which it does not change.
         picture = picture.expand(-1, -1, -1, height, width)

@@ -136,34 +136,36 @@ def flags(scene: Scenery) -> Tensor:
     )
     side = torch.where(scene.wind < 0, -1.0, 1.0)
     strength = 0.5 + 0.5 * scene.wind.abs()
-    for i in range(4):
-        pole, top = scene.number(-1.0, -0.75) + 0.48 * i, scene.number(0.06, 0.28)
-        long, high = scene.number(0.26, 0.46), scene.number(0.18, 0.3)
-        rate, phase = scene.number(5.0, 9.0), scene.number(0, 6)
-        mast = torch.maximum((x - pole).abs() - 0.008, top - 0.02 - y)
-        metal = scene.colour((0, 1), (0, 0.15), (0.4, 0.9)) * (0.9 - 40 * (x - pole))[:, :, None].clamp(
-            0.4, 1.3
-        )
-        picture = mix(picture, metal, edge(scene, -mast))
-        u = (x - pole) * side / long
-        inside = u.clamp(0, 1)
-        wave = 11 * u - time * rate * strength + phase + 1.5 * (y - top)
-        swing = 0.030 * inside.sqrt() * (wave.sin() + 0.35 * (1.9 * wave + 2).sin())
-        droop = 0.22 * inside * inside * (1.15 - strength) * high / 0.2
-        v = (y - top - swing - droop) / high
-        reach = 1 - 0.035 * (wave * 0.5 + 3 * v).cos()
-        level = torch.maximum((v - 0.5).abs() - 0.5, torch.maximum(-u, u - reach) * long / high) * high
-        first, second, third = (scene.colour((0, 1), (0.1, 1), (0.3, 1)) for _ in range(3))
-        kind = scene.number(0, 4)
-        bands = torch.where(kind < 1, v * 3, u * 3).floor()
-        cross = torch.maximum(((v - 0.5).abs() < 0.10) * 1.0, ((u - 0.36).abs() < 0.07) * 1.0)
-        disc = ((u - 0.5) ** 2 * (long / high) ** 2 + (v - 0.5) ** 2 < 0.07) * 1.0
-        one = torch.where(kind < 2, (bands == 1) * 1.0, torch.where(kind < 3, cross, disc))
-        cloth = mix(mix(first, second, one), third, ((kind < 2) & (bands >= 2)) * 1.0)
-        # The cloth faces the light on one flank of every wave.
-        light = 0.92 + 0.24 * (wave + 0.6).cos() * inside.sqrt() - 0.10 * (1.9 * wave).sin() * inside
-        picture = mix(picture, cloth * light[:, :, None], edge(scene, -level))
-    return picture
+    # One pole a column; the cloth fits in it, so all flags are painted at once.
+    wide = scene.number(0.40, 0.62)
+    place = x * side / wide + scene.number(0, 1)
+    column = place.floor()
+    salt = scene.number(0, 99)
+    own, other, third = (scatter(column, float(k), salt) for k in range(3))
+    away = (place - column - 0.06) * wide
+    top, high = 0.05 + 0.22 * own, 0.17 + 0.14 * other
+    mast = torch.maximum(away.abs() - 0.008, top - 0.02 - y)
+    metal = scene.colour((0, 1), (0, 0.15), (0.4, 0.9)) * (0.9 - 40 * away)[:, :, None].clamp(0.4, 1.3)
+    picture = mix(picture, metal, edge(scene, -mast))
+    u = away / (wide * (0.72 + 0.16 * third))
+    inside = u.clamp(0, 1)
+    wave = 11 * u - time * (3.5 + 3.5 * third) + 6 * own + 1.5 * (y - top)
+    swing = 0.030 * inside.sqrt() * (wave.sin() + 0.35 * (1.9 * wave + 2).sin())
+    droop = 1.1 * inside * inside * (1.15 - strength) * high
+    v = (y - top - swing - droop) / high
+    reach = 1 - 0.035 * (wave * 0.5 + 3 * v).cos()
+    level = torch.maximum((v - 0.5).abs() - 0.5, torch.maximum(-u, u - reach)) * high
+    colours = [scene.colour((0, 1), (0.1, 1), (0.3, 1)) for _ in range(4)]
+    first, second = mix(colours[0], colours[1], (other > 0.5) * 1.0), mix(colours[2], colours[3], own)
+    kind = (3.7 * other + 1.9 * third) % 1 * 4
+    bands = torch.where(kind < 1, v * 3, u * 3).floor()
+    cross = torch.maximum(((v - 0.5).abs() < 0.10) * 1.0, ((u - 0.36).abs() < 0.07) * 1.0)
+    disc = ((u - 0.5) ** 2 * 2.2 + (v - 0.5) ** 2 < 0.07) * 1.0
+    one = torch.where(kind < 2, (bands == 1) * 1.0, torch.where(kind < 3, cross, disc))
+    cloth = mix(mix(first, second, one), colours[3], ((kind < 2) & (bands >= 2)) * 1.0)
+    # The cloth faces the light on one flank of every wave.
+    light = 0.92 + 0.24 * (wave + 0.6).cos() * inside.sqrt() - 0.10 * (1.9 * wave).sin() * inside
+    return mix(picture, cloth * light[:, :, None], edge(scene, -level))
 
 
 def curtain(scene: Scenery) -> Tensor:

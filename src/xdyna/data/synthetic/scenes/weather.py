@@ -128,6 +128,6 @@ def dust(scene: Scenery) -> Tensor:
             (x - run * (0.8 + 0.2 * i)) * count * 0.6, (y - 0.12 * run * side + 0.03 * (x * 5).sin()) * count * 2.2,
             scene.number(0, 99),
         )  # fmt: skip
-        grain = ramp(0.30 - (across * across + (2.2 * down) ** 2).sqrt(), 0.0, 0.2) * (seed > 0.45)
-        picture = mix(picture, tint(hue, 0.35 + 0 * hue, 1.0 - 0.3 * i), grain * 0.55)
+        grain = ramp(0.24 - (across * across + (2.2 * down) ** 2).sqrt(), 0.0, 0.2) * (seed > 0.45)
+        picture = mix(picture, tint(hue, 0.35 + 0 * hue, 1.0 - 0.3 * i), grain * 0.4)
     return picture
