@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdyna.data.synthetic.draws import Draws, Params
+from xdyna.data.synthetic.draws import Draws, Params, onto
 from xdyna.data.synthetic.shapes import blur
 
 _BLOCK = 8  # as JPEG's
@@ -57,7 +57,7 @@ def blur_background(background: Tensor, appearance: Params) -> Tensor:
     soft = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False).unflatten(
         0, (batch, count)
     )
-    return torch.where((sigma > 0.5).to(flat.device)[:, None, None, None, None], soft, background)
+    return torch.where(onto(sigma > 0.5, flat.device)[:, None, None, None, None], soft, background)
 
 
 def film(pictures: Tensor, appearance: Params) -> Tensor:
@@ -74,7 +74,7 @@ def film(pictures: Tensor, appearance: Params) -> Tensor:
     device = pictures.device
 
     def of(name: str) -> Tensor:
-        return appearance[name].to(device).reshape(batch, 1, -1, 1, 1)
+        return onto(appearance[name], device).reshape(batch, 1, -1, 1, 1)
 
     softness = appearance["softness"] * min(height, width) / 256
     picture = blur(pictures.flatten(0, 1), softness.repeat_interleave(count), radius=3).unflatten(
@@ -88,7 +88,7 @@ def film(pictures: Tensor, appearance: Params) -> Tensor:
     shade = 1 - of("vignette") * ((x * x + y * y) / 2) ** 1.5
     picture = (picture * shade).clamp(1e-4, 1).pow(of("gamma"))
     if float(appearance["grain"].max()) > 0:
-        texture = appearance["grain_texture"].to(device)
+        texture = onto(appearance["grain_texture"], device)
         rows, columns = (
             torch.arange(height, device=device) % texture.shape[-2],
             torch.arange(width, device=device) % texture.shape[-1],
@@ -105,20 +105,21 @@ def _compress(pictures: Tensor, strength: Tensor) -> Tensor:
         return pictures
     device = pictures.device
     height, width = pictures.shape[-2:]
-    basis = torch.tensor(
+    cosines = torch.tensor(
         [
             [
                 math.sqrt((1 if k == 0 else 2) / _BLOCK) * math.cos(math.pi * (2 * i + 1) * k / (2 * _BLOCK))
                 for i in range(_BLOCK)
             ]
             for k in range(_BLOCK)
-        ],
-        device=device,
+        ]
     )
+    basis = onto(cosines, device)
     order = torch.arange(_BLOCK, device=device)
     step = 0.25 + (order[:, None] + order[None]) / 8
-    step = strength[chosen].to(device)[:, None, None, None, None, None, None] * step
-    part = pictures[chosen] if len(chosen) < len(pictures) else pictures
+    index = onto(torch.tensor(chosen), device)
+    step = onto(strength[chosen], device)[:, None, None, None, None, None, None] * step
+    part = pictures[index] if len(chosen) < len(pictures) else pictures
     part = F.pad(part.flatten(0, 1), (0, -width % _BLOCK, 0, -height % _BLOCK), mode="replicate")
     part = part.unflatten(0, (len(chosen), -1))
     blocks = (
@@ -129,5 +130,5 @@ def _compress(pictures: Tensor, strength: Tensor) -> Tensor:
     if len(chosen) == len(pictures):
         return part
     result = pictures.clone()
-    result[chosen] = part
+    result[index] = part
     return result

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xdyna.data.synthetic.shapes import Window, bounds, capsule, limb_shade, lit, per_pixel, smooth_ramp
+from xdyna.data.synthetic.draws import onto
+from xdyna.data.synthetic.shapes import Window, bounds, capsule, limb_shade, lit, per_pixel, ramp, smooth_ramp
 from xdyna.data.synthetic.skeleton import SIDES
 from xdyna.data.synthetic.trunk import TrunkPainter
 
@@ -88,6 +89,13 @@ class LimbPainter:
         look, joints, places, people = self.look, self.joints, self.places, self.trunk.identity
         names = [f"{side}_{n}" for n in ("shoulder", "elbow", "wrist")]
         box = bounds([places[n] for n in names], places["scale"] * 0.055)
+        bells = self.trunk.wears("bell")
+        if bells:
+            hanging = bounds([places[f"{side}_sleeve"]], places["scale"] * 0.075)
+            hanging = torch.where((people["bell"] > 0)[:, None], hanging, box)
+            box = torch.cat(
+                [torch.minimum(box[:, :2], hanging[:, :2]), torch.maximum(box[:, 2:], hanging[:, 2:])], 1
+            )
         if self.canvas.sees(box):
             window = self.canvas.window(box)
             shoulder, elbow, wrist = (joints[n] for n in names)
@@ -98,6 +106,13 @@ class LimbPainter:
                 end = elbow + (wrist - elbow) * (sleeve - 1).clamp(0, 1)[:, None] * 0.97
                 colour = torch.where(look["coat"][:, None] > 0, look["coat_colour"], look["top"])
                 radii = (radius * 0.98 * wide, radius * 0.78 * wide)
+                if bells:
+                    # A wide cuff hangs from the forearm, trails it and swings past.
+                    cuff = joints[f"{side}_sleeve"] + torch.stack([0 * radius, radius * 1.2], -1)
+                    start = elbow + (wrist - elbow) * 0.4
+                    wider = (radius * 0.9, radius * (0.6 + look["bell"]))
+                    shown = here * (look["bell"] > 0)
+                    self._limb(window, start, cuff, wider, colour * 0.88, here=shown, folds=0.12, phase=1.0)
                 self._limb(window, elbow, end, radii, colour, here=here * (sleeve > 1), folds=0.08, phase=2.0)
             if bool((people["sleeve"] > 0).any()):
                 end = shoulder + (elbow - shoulder) * sleeve.clamp(0, 1)[:, None]
@@ -110,6 +125,46 @@ class LimbPainter:
             window = self.canvas.window(box)
             self._hand(window, joints[f"{side}_hand"], here)
             window.close()
+
+    def scarf(self) -> None:
+        """A scarf round the neck, whose loose end hangs, swings and flies."""
+        if not self.trunk.wears("scarf"):
+            return
+        look, joints, places = self.look, self.joints, self.places
+        chain, worn = places["scarf"], self.trunk.identity["scarf"] > 0
+        box = bounds([places["neck"], places["head"], chain], places["scale"] * 0.05)
+        box = torch.where(worn[:, None], box, bounds([places["neck"]], 0 * places["scale"]))
+        if not self.canvas.sees(box):
+            return
+        window = self.canvas.window(box)
+        points, unit, colour = joints["scarf"], joints["head_radius"], look["scarf_colour"]
+        half = 0.30 * unit
+        links = points.shape[1] - 1
+        for i in range(links):
+            start, end = points[:, i], points[:, i + 1]
+            distance, along, across = capsule(
+                window.x, window.y, start, end, half * 0.72, half * (0.78 + 0.1 * i / links)
+            )
+            down = along + i
+            shade = limb_shade(0.8 * across, start, end, self.light) * (1 + 0.06 * (across * 9 + down).sin())
+            band = (down * 4.4).sin().clamp(-0.25, 0.25) * 2 + 0.5
+            fringe = ramp(down, links - 0.22, links - 0.18) * ((across * 14).sin() > 0.2)
+            stripes = colour[:, :, None, None] * (
+                1 - per_pixel(look["scarf_stripe"])[:, None] * 0.55 * band[:, None]
+            )
+            alpha = (0.5 - distance / window.pixel).clamp(0, 1) * (1 - fringe) * per_pixel(look["scarf"])
+            window.paint(alpha, stripes, shade)
+        # Two turns round the neck, the upper one narrower.
+        for lift, wide in ((0.02, 0.62), (0.30, 0.54)):
+            axis = joints["head"] - joints["neck"]
+            middle = joints["neck"] + lift * axis
+            side = torch.stack([-axis[:, 1], axis[:, 0]], -1) / axis.norm(dim=1, keepdim=True) * unit[:, None]
+            start, end = middle + wide * side, middle - wide * side
+            distance, along, across = capsule(window.x, window.y, start, end, half * 0.85, half * 0.85)
+            sag = 0.97 - 0.22 * across + 0.07 * (along * 21 + 3 * across).sin()
+            alpha = (0.5 - distance / window.pixel).clamp(0, 1) * per_pixel(look["scarf"])
+            window.paint(alpha, colour, sag)
+        window.close()
 
     def _upper_arm(
         self, window: Window, side: str, start: Tensor, end: Tensor, radii: tuple[Tensor, Tensor], here: Tensor,
@@ -148,7 +203,7 @@ class LimbPainter:
             (1 - 0.085 * ((b - 1) % 4)) * (1.0 if a else 1.35) * (1.15 if b <= 4 else 1)
             for a, b in HAND_BONES
         ]
-        radius = thick[:, None] * torch.tensor(shares, device=points.device)
+        radius = thick[:, None] * onto(torch.tensor(shares), points.device)
         x, y = window.x[:, None], window.y[:, None]
         ax, ay = (end - start)[..., 0, None, None], (end - start)[..., 1, None, None]
         px, py = x - start[..., 0, None, None], y - start[..., 1, None, None]

@@ -17,7 +17,7 @@ from xdyna.conditions.draw import (
     stroke_widths,
 )
 from xdyna.conditions.face import CENTRE_POINTS
-from xdyna.data.synthetic.draws import Params
+from xdyna.data.synthetic.draws import Params, onto
 from xdyna.data.synthetic.shapes import Canvas, Window, bounds, per_pixel
 
 
@@ -47,8 +47,8 @@ def draw_pose_maps(
         return canvas.window(box * (seen > 0)[:, None])
 
     def mix(place: Window, distance: Tensor, colour: tuple[int, int, int], seen: Tensor) -> None:
-        alpha = (0.5 - distance).clamp(0, 1) * per_pixel(seen.to(device))
-        tone = torch.tensor(colour, device=device, dtype=torch.float32).expand(len(distance), 3) / 255
+        alpha = (0.5 - distance).clamp(0, 1) * per_pixel(onto(seen, device))
+        tone = onto(torch.tensor(colour, dtype=torch.float32), device).expand(len(distance), 3) / 255
         place.paint(alpha, tone, covers=False)
 
     body = points["body"]
@@ -57,12 +57,12 @@ def draw_pose_maps(
         if not bool(seen.any()):
             continue
         place = window([start, end], seen, widths.limb)
-        mix(place, _ellipse(place, height, start.to(device), end.to(device), widths.limb), colour, seen)
+        mix(place, _ellipse(place, height, onto(start, device), onto(end, device), widths.limb), colour, seen)
         place.close()
     for joint, colour in zip(JOINTS, JOINT_COLOURS, strict=True):
         point, seen = body[:, joint, :2], (body[:, joint, 2] > 0).float()
         place = window([point], seen, widths.joint)
-        mix(place, _disc(place, height, point.to(device), widths.joint), colour, seen)
+        mix(place, _disc(place, height, onto(point, device), widths.joint), colour, seen)
         place.close()
     for name in ("left_hand", "right_hand"):
         hand = points[name]
@@ -70,7 +70,7 @@ def draw_pose_maps(
         if not bool(seen.any()):
             continue
         place = window([hand[..., :2]], seen, widths.hand_point)
-        moved = hand.to(device)
+        moved = onto(hand, device)
         for pair, colour in zip(HAND_EDGES, HAND_EDGE_COLOURS, strict=True):
             start, end, both = ends(moved, pair)
             mix(place, _capsule(place, height, start, end, widths.hand_edge), colour, both)
@@ -155,7 +155,7 @@ def face_boxes(face: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def keep_boxes(pictures: Tensor, boxes: Tensor) -> Tensor:
     """The pictures (n 3 h w), black outside of the boxes (n k 4) in pixels."""
     height, width = pictures.shape[-2:]
-    boxes = boxes.to(pictures.device)
+    boxes = onto(boxes, pictures.device)
     columns = torch.arange(width, device=pictures.device)
     rows = torch.arange(height, device=pictures.device)
     across = (columns >= boxes[..., 0, None]) & (columns < boxes[..., 2, None])

@@ -80,12 +80,20 @@ def take(params: Params, index: Tensor) -> Params:
     return {name: value[index] for name, value in params.items()}
 
 
+def onto(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU's on a device, without waiting for the device to finish what it is doing.
+
+    Ordinary memory is staged before the copy returns, so its owner may change or drop it at once.
+    """
+    return tensor.to(device, non_blocking=True)
+
+
 def to_device(params: Params, device: torch.device) -> Params:
     """Move many small float tensors in one copy (a copy each would cost more than the work itself)."""
     if device.type == "cpu":
         return params
     flat = {name: value.float().reshape(len(value), -1) for name, value in params.items()}
-    moved = torch.cat(list(flat.values()), 1).to(device)
+    moved = onto(torch.cat(list(flat.values()), 1), device)
     parts = moved.split([part.shape[1] for part in flat.values()], 1)
     return {name: part.reshape(params[name].shape) for name, part in zip(flat, parts, strict=True)}
 

@@ -17,13 +17,22 @@ def _values(look: Params) -> Params:
     return {name: per_pixel(value) for name, value in look.items() if value.dim() == 1}
 
 
+def hair_reach(identity: Params, hung: Params) -> Tensor:
+    """(n,) how far to the side, beyond the head's own width, hair may swing, in head radii."""
+    hair = identity["hair_length"].clamp(min=0)
+    hanging = torch.where(identity["cut"] == PONYTAIL, 2.2, torch.where(identity["cut"] == TAILS, 2.0, hair))
+    hang = hanging + 0.2 * (hanging > 0.3)
+    moved = hung["sway"].abs() * 0.4 + hung["sway_tip"].abs() * 0.28 * hang
+    return 0.25 + hang * moved
+
+
 def paint_back_hair(window: Window, shape: HeadShape, look: Params) -> None:
     """Hair behind neck and shoulders; its ends sway after the head.
 
     Args:
         window: holds the hair in every frame.
         shape: the heads, on the CPU.
-        look: as for `face.FacePainter`; has `sway`: how far the ends lag, head units.
+        look: as for `face.FacePainter`; has `sway`, `sway_tip` and `lift` of `trailing.hang`.
     """
     at, cuts = _values(look), set(shape.identity["cut"].int().tolist())
     surface = shape.surface(window.x, window.y)
@@ -51,9 +60,12 @@ def paint_back_hair(window: Window, shape: HeadShape, look: Params) -> None:
 def _curtain(window: Window, at: Params, look: Params, u: Tensor, v: Tensor) -> None:
     volume, length = at["hair_volume"], at["hair_length"]
     hang = (v + 0.2).clamp(min=0)
-    middle = at["sway"] * hang * (0.3 + 0.25 * hang) - 0.12 * at["sin_yaw"]
+    middle = (
+        at["sway"] * hang * (0.55 - 0.12 * hang) + at["sway_tip"] * hang * hang * 0.24 - 0.12 * at["sin_yaw"]
+    )
     swayed = u - middle + at["hair_wave"] * 0.4 * (v * 5).sin() * ramp(v, 0, 1)
     half = (at["head_width"] + 0.05) * (0.75 + 0.25 * at["cos_yaw"]) + volume
+    length = length * (1 - 0.6 * at["lift"])
     half = half + 0.10 * hang * (1 - 0.35 * hang) + at["hair_wave"] * 0.3 * (v * 7 + 1).sin()
     tooth = 0.06 * (swayed * 17).sin() + 0.04 * (swayed * 41).sin()
     down = torch.maximum(v - length - tooth, -0.3 - v)
@@ -68,8 +80,10 @@ def _tail(
     window: Window, at: Params, look: Params, u: Tensor, v: Tensor, reach: Tensor, push: Tensor, here: Tensor
 ) -> None:
     """A drop of hair that hangs from (0, 0) and is pushed sideways where it leaves the head."""
+    reach = reach * (1 - at["lift"])
     t = (v / reach).clamp(0, 1)
-    u = u - push * (t * (1.6 - t)) - at["sway"] * t * t * reach * 0.8
+    # It leaves the head as the head moves and ends where its tip swings to: an S when the two differ.
+    u = u - push * (t * (1.6 - t)) - reach * (at["sway"] * t * (1 - t) * 1.1 + at["sway_tip"] * t * t * 0.75)
     width = (0.10 + 0.34 * t * (1 - t)) * 1.3 * ramp(t, 1.0, 0.85) + 0.02
     body = torch.maximum(u.abs() - width, torch.maximum(-0.08 - v, v - reach))
     window.paint(coverage(body) * here, look["hair"] * 0.8, 1 + 0.15 * (u * 34).sin())
@@ -139,7 +153,8 @@ def _locks(window: Window, at: Params, look: Params, surface: Surface) -> None:
         middle = (
             sign * (at["head_width"] * (0.98 + 0.10 * t))
             - 0.05 * at["sin_yaw"]
-            + at["sway"] * t * t * 0.9
+            + at["sway"] * t * (1 - t) * 0.8
+            + at["sway_tip"] * t * t * at["hair_length"] * 0.4
             + wave
         )
         width = 0.17 * (0.5 + ramp(v, -0.1, 0.5)) * (1 - t * t) + 0.01

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xdyna.data.synthetic.draws import Params
+from xdyna.data.synthetic.draws import Params, onto
 from xdyna.data.synthetic.shapes import bump, per_pixel
 
 WIDEST = -0.18
 """Height at which a head is widest."""
+
+_MOVED = (
+    "centre", "unit", "roll_cos", "roll_sin", "sin_yaw", "cos_yaw", "sin_pitch", "cos_pitch", "chin",
+)  # fmt: skip
 
 
 @dataclass
@@ -57,6 +61,7 @@ class HeadShape:
     def __init__(self, identity: Params, state: Params, joints: Params) -> None:
         self.identity, self.state = identity, state
         self.centre, self.unit, self.roll = joints["head"], joints["head_radius"], joints["head_roll"]
+        self.roll_cos, self.roll_sin = self.roll.cos() / self.unit, self.roll.sin() / self.unit
         self.sin_yaw, self.cos_yaw = state["yaw"].sin(), state["yaw"].cos()
         self.sin_pitch, self.cos_pitch = state["pitch"].sin(), state["pitch"].cos()
         # The chin drops as the mouth opens.
@@ -93,24 +98,22 @@ class HeadShape:
     def surface(self, x: Tensor, y: Tensor) -> Surface:
         """What each pixel (n h w, frame heights) sees."""
         device = x.device
-        cos, sin = (
-            per_pixel((self.roll.cos() / self.unit).to(device)),
-            per_pixel((self.roll.sin() / self.unit).to(device)),
-        )
-        dx, dy = x - per_pixel(self.centre[:, 0].to(device)), y - per_pixel(self.centre[:, 1].to(device))
+        here = self.on(device)
+        cos, sin = per_pixel(here.roll_cos), per_pixel(here.roll_sin)
+        dx, dy = x - per_pixel(here.centre[:, 0]), y - per_pixel(here.centre[:, 1])
         u, v = dx * cos + dy * sin, dy * cos - dx * sin
-        half, turn, shift, width = self.on(device).outline(v)
+        half, turn, shift, width = here.outline(v)
         across = (u - shift) / half
         # A circle in warped coordinates above the widest line, the edge of the jaw below it.
         top = (v - WIDEST).clamp(max=0) / (1 + WIDEST)
-        half_widest, _, _, _ = self.on(device).outline(torch.full_like(v[:, :1, :1], WIDEST))
+        half_widest, _, _, _ = here.outline(torch.full_like(v[:, :1, :1], WIDEST))
         skull_level = (((u - shift) / half_widest) ** 2 + top * top + 1e-6).sqrt() - 1
-        jaw_level = torch.maximum((across.abs() - 1) * half, v - per_pixel(self.chin.to(device)))
+        jaw_level = torch.maximum((across.abs() - 1) * half, v - per_pixel(here.chin))
         outside = torch.where(v < WIDEST, skull_level * half_widest, jaw_level)
         angle = torch.asin(across.clamp(-0.9999, 0.9999)) - turn
-        sin_pitch, cos_pitch = per_pixel(self.sin_pitch.to(device)), per_pixel(self.cos_pitch.to(device))
+        sin_pitch, cos_pitch = per_pixel(here.sin_pitch), per_pixel(here.cos_pitch)
         height = (v - self.nod(v) * sin_pitch) / cos_pitch
-        return Surface(u, v, across, outside, angle, width * angle.sin(), height, self.unit.to(device))
+        return Surface(u, v, across, outside, angle, width * angle.sin(), height, here.unit)
 
     def on(self, device: torch.device) -> HeadShape:
         """This shape with its tensors on a device."""
@@ -119,10 +122,10 @@ class HeadShape:
         if not hasattr(self, "_moved"):
             moved = object.__new__(HeadShape)
             moved.identity = {
-                name: self.identity[name].to(device) for name in ("chin", "jaw_round", "head_width")
+                name: onto(self.identity[name], device) for name in ("chin", "jaw_round", "head_width")
             }
-            for name in ("sin_yaw", "cos_yaw", "chin", "unit"):
-                setattr(moved, name, getattr(self, name).to(device))
+            for name in _MOVED:
+                setattr(moved, name, onto(getattr(self, name), device))
             self._moved = moved
         return self._moved
 
@@ -305,3 +308,8 @@ def painted_values(shape: HeadShape) -> Params:
         "half_widest": half[:, 0], "skull_u": shift[:, 0],
         "left_ear_u": left[:, 0], "left_ear_v": left[:, 1], "right_ear_u": right[:, 0], "right_ear_v": right[:, 1],
     }  # fmt: skip
+
+
+def head_look(shape: HeadShape, identity: Params, state: Params, hung: Params) -> Params:
+    """All values that a head's painters read, one row a frame; `hung` is of `trailing.hang`."""
+    return {**identity, **state, **painted_values(shape), **hung}

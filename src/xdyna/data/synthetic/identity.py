@@ -199,3 +199,10 @@ def _sample_clothes(draws: Draws, person: Params) -> None:
     # A sleeve is of the coat's cloth when there is a coat.
     person["sleeve_colour"] = torch.where(coat[:, None] > 0, person["coat_colour"], person["top"])
     person["cloth_texture"] = draws.texture(2, uniform(0.9, 1.5), size=64)
+    # A cuff that widens by so many arm's radii and hangs; only where the sleeve reaches the hand.
+    person["bell"] = (
+        draws.chance(0.22) * person["feminine"].round() * (person["sleeve"] >= 2) * uniform(0.7, 1.5)
+    )
+    person["scarf"] = draws.chance(0.12) * person["top_here"]
+    person["scarf_colour"], person["scarf_stripe"] = cloth(), draws.chance(0.45)
+    person["scarf_long"], person["scarf_side"] = uniform(0.14, 0.27), 2 * draws.chance(0.5) - 1

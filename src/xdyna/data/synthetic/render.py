@@ -8,74 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xdyna.data.synthetic.appearance import blur_background, film, sample_appearance
-from xdyna.data.synthetic.camera import camera_at, sample_camera
+from xdyna.data.synthetic.appearance import blur_background, film
+from xdyna.data.synthetic.backdrop import paint_scenes
+from xdyna.data.synthetic.camera import MOVING_SHARE, camera_at
+from xdyna.data.synthetic.company import COMPANY_SHARE, CompanyParams, place_company
 from xdyna.data.synthetic.controls import draw_pose_maps, face_boxes, keep_boxes
-from xdyna.data.synthetic.draws import Draws, Params, take
-from xdyna.data.synthetic.identity import sample_identity
-from xdyna.data.synthetic.motion import EXPRESSIONS, sample_motion
-from xdyna.data.synthetic.people import Cast, foreign_heads, paint_people
-from xdyna.data.synthetic.scenery import KNOBS, Scenery
-from xdyna.data.synthetic.scenes import MOVING_SCENES, PAINTERS, SCENES, SLOPES, STILL_SCENES
+from xdyna.data.synthetic.draws import Params, onto
+from xdyna.data.synthetic.motion import EXPRESSIONS
+from xdyna.data.synthetic.params import SceneParams, sample_params
+from xdyna.data.synthetic.people import Cast, paint_people
 from xdyna.data.synthetic.shapes import Canvas
-
-HELD_OUT_SEED = 900_000_000
-"""Seeds from here on are for evaluation; training must stay below."""
-
-STEP = 1 / 8
-"""Seconds between consecutive frames."""
+from xdyna.data.synthetic.tempo import FROZEN_SHARE
 
 _LARGEST_CHUNK = 544  # frames painted at once on an accelerator: 32 clips of 17
 _LARGEST_CPU_CHUNK = 17
-
-
-@dataclass
-class SceneParams:
-    """Scenes and how they were filmed, b clips, on the CPU.
-
-    Attributes:
-        kind: (b,) int64 places in `SCENES`.
-        knobs: (b KNOBS) uniform numbers that the scene's painter uses up.
-        texture: (b 3 t t) periodic noise.
-        camera: of `camera.sample_camera`.
-        appearance: of `appearance.sample_appearance`.
-    """
-
-    kind: Tensor
-    knobs: Tensor
-    texture: Tensor
-    camera: Params
-    appearance: Params
-
-    def take(self, index: Tensor) -> SceneParams:
-        """The scenes of the chosen clips."""
-        return SceneParams(
-            self.kind[index],
-            self.knobs[index],
-            self.texture[index],
-            take(self.camera, index),
-            take(self.appearance, index),
-        )
-
-
-@dataclass
-class SyntheticParams:
-    """All that defines a batch but the pictures' size, on the CPU.
-
-    Attributes:
-        identity, motion: the people and how they move.
-        foreign: identities whose heads the face maps show, with the augmentation of those maps.
-        scene: what is behind the people.
-        human: (b,) bool, False for clips without a person.
-        times: (b 1+f) seconds, the reference's moment first.
-    """
-
-    identity: Params
-    motion: Params
-    foreign: Params
-    scene: SceneParams
-    human: Tensor
-    times: Tensor
 
 
 @dataclass
@@ -87,7 +33,7 @@ class SyntheticBatch:
 
     Attributes:
         frames: (b 1+f 3 h w) float in [0, 1]; the reference shows another moment of the same clip.
-        mask: (b 1+f 1 h w) float in [0, 1], the person's share of a pixel.
+        mask: (b 1+f 1 h w) float in [0, 1], the driven person's share of a pixel.
         pose: (b 1+f 3 h w) float in [0, 1], pose maps.
         face_local, face_global: (b 1+f 3 h w) float in [0, 1], another identity's face with the same expression.
         body: (b 1+f 18 3); left_hand, right_hand: (b 1+f 21 3); face: (b 1+f 68 3): x, y in pixels, score.
@@ -95,8 +41,13 @@ class SyntheticBatch:
         expression: (b 1+f 8), the values named by `EXPRESSIONS`.
         human: (b,) bool.
         scene: (b,) int64, places in `SCENES`.
-        still: (b,) bool: nothing in the background moves, the camera neither.
-        camera: (b 1+f 3) zoom, and pan to the right and down in pixels.
+        still: (b,) bool: nothing behind the person moves: no scene, no camera, no second person.
+        company: (b,) bool: a second person is there, whom neither the mask nor any map or truth shows.
+        speed: (b,) of the scene: 1 the usual pace, 0 frozen.
+        motion_energy: (b,) how lively the scene is: mean absolute change from frame to frame, of values 0..255, over
+            all pixels of frames 1..f of the scene alone, as filmed but without any person. Exactly 0 where neither
+            scene nor camera moves, and where there are not two frames beside the reference.
+        camera: (b 1+f 4) zoom, pan to the right and down in pixels, and roll in radians, positive clockwise as seen.
     """
 
     frames: Tensor
@@ -113,50 +64,10 @@ class SyntheticBatch:
     human: Tensor
     scene: Tensor
     still: Tensor
+    company: Tensor
+    speed: Tensor
+    motion_energy: Tensor
     camera: Tensor
-
-
-def sample_params(
-    seed: int,
-    batch: int,
-    *,
-    frames: int = 16,
-    human_share: float = 0.8,
-    still_share: float = 0.35,
-    scatter: bool = False,
-) -> SyntheticParams:
-    """Draw the parameters of a batch on the CPU.
-
-    Args:
-        seed: any non-negative int; see `HELD_OUT_SEED`.
-        batch: how many clips.
-        frames: how many frames beside the reference.
-        human_share: share of clips with a person.
-        still_share: share of still scenes among the clips with a person; clips without one always move.
-        scatter: frames at random moments of the clip instead of consecutive ones.
-    """
-    draws = Draws(seed, batch)
-    human = draws.chance(human_share) > 0
-    is_still = (draws.chance(still_share) > 0) & human
-    still = torch.tensor([SCENES.index(name) for name in STILL_SCENES])[draws.choice((1.6, 1.0))]
-    moving = torch.tensor([SCENES.index(name) for name in MOVING_SCENES])[
-        draws.choice([1.0] * len(MOVING_SCENES))
-    ]
-    kind = torch.where(is_still, still, moving)
-    slopes = torch.tensor([SLOPES.get(name, 1.3) for name in SCENES])[kind] + draws.uniform(-0.12, 0.12)
-    identity, motion, foreign = sample_identity(draws), sample_motion(draws), sample_identity(draws)
-    foreign |= foreign_heads(draws)
-    scene = SceneParams(
-        kind,
-        draws.uniform(0, 1, KNOBS),
-        draws.texture(3, slopes),
-        sample_camera(draws),
-        sample_appearance(draws),
-    )
-    start = draws.uniform(0, 20, 1)
-    times = start + (draws.uniform(-2, 4, frames) if scatter else STEP * torch.arange(frames))
-    reference = start + draws.uniform(-2, 4, 1)
-    return SyntheticParams(identity, motion, foreign, scene, human, torch.cat([reference, times], 1))
 
 
 def make_batch(
@@ -168,6 +79,9 @@ def make_batch(
     device: str | torch.device = "cpu",
     human_share: float = 0.8,
     still_share: float = 0.35,
+    moving_camera_share: float = MOVING_SHARE,
+    company_share: float = COMPANY_SHARE,
+    frozen_share: float = FROZEN_SHARE,
     scatter: bool = False,
     maps: bool = True,
     landmarks: bool = False,
@@ -175,18 +89,20 @@ def make_batch(
     """Make clips of people before scenes; the same arguments give the same bytes.
 
     Args:
-        seed, batch, frames, human_share, still_share, scatter: see `sample_params`.
+        seed, batch, frames: see `sample_params`, as for all shares and `scatter`.
         size: (height, width) of the pictures, any aspect.
         device: where to render. The world is the same on every device, pixels within rounding.
         maps: also draw pose and face maps; without, they are zero.
         landmarks: also draw the face's 68 landmarks into the pose maps.
     """
     params = sample_params(
-        seed, batch, frames=frames, human_share=human_share, still_share=still_share, scatter=scatter
-    )
+        seed, batch, frames=frames, human_share=human_share, still_share=still_share,
+        moving_camera_share=moving_camera_share, company_share=company_share, frozen_share=frozen_share,
+        scatter=scatter,
+    )  # fmt: skip
     return render(
         params.identity, params.motion, params.foreign, params.scene, params.times, size,
-        human=params.human, device=device, maps=maps, landmarks=landmarks,
+        human=params.human, company=params.company, device=device, maps=maps, landmarks=landmarks,
     )  # fmt: skip
 
 
@@ -200,6 +116,7 @@ def render(
     size: tuple[int, int],
     *,
     human: Tensor | None = None,
+    company: CompanyParams | None = None,
     device: str | torch.device = "cpu",
     maps: bool = True,
     landmarks: bool = False,
@@ -211,37 +128,52 @@ def render(
         times: (b n) seconds; the first column is the reference.
         size: (height, width).
         human: (b,) bool; None means that every clip has a person.
+        company: second people, shown in clips with a first one; None means none anywhere.
         device, maps, landmarks: see `make_batch`.
     """
     device = torch.device(device)
     batch, count = times.shape
     height, width = size
     human = torch.ones(batch, dtype=torch.bool) if human is None else human
-    cast = Cast(identity, motion, foreign, scene.camera, times, width / height)
+    aspect = width / height
+    cast = Cast(identity, motion, scene, times, aspect, foreign=foreign)
+    others = None
+    joined = torch.zeros_like(human)
+    if company is not None and bool((company.here & human).any()):
+        joined = company.here & human
+        spot = place_company(cast.placed, company, identity, aspect)
+        others = Cast(company.identity, company.motion, scene, times, aspect, placed=spot)
     result = _empty(batch, count, size, device)
-    result.human, result.scene = human.to(device), scene.kind.to(device)
-    still = torch.tensor([name in STILL_SCENES for name in SCENES])[scene.kind] & (scene.camera["moves"] == 0)
-    result.still = still.to(device)
-    zoom, pan = camera_at(scene.camera, times)
-    result.camera = torch.cat([zoom[..., None], pan * height], -1).to(device)
+    result.human, result.scene = onto(human, device), onto(scene.kind, device)
+    result.company, result.speed = onto(joined, device), onto(scene.tempo["speed"], device)
+    still = scene.still()
+    result.still = onto(still & ~joined, device)
+    view = camera_at(scene.camera, times)
+    result.camera = onto(view * torch.tensor([1.0, height, height, 1.0]), device)
 
     for index in _chunks(human, cast.size(), count, device):
         chosen = scene.take(index)
-        background = _backgrounds(chosen, times[index], size, device)
-        background = blur_background(background, chosen.appearance)
+        background = blur_background(paint_scenes(chosen, times[index], size, device), chosen.appearance)
+        moves = background.shape[1] == count > 1
         frames = background.expand(-1, count, -1, -1, -1).flatten(0, 1).contiguous()
-        if background.shape[1] == count:
-            frames = frames.clone()
-        where = index.to(device)
-        if bool(human[index[0]]):
+        where = onto(index, device)
+        present = bool(human[index[0]])
+        if present:
+            if moves:
+                # People are painted over the scene in place.
+                frames = frames.clone()
+            light = chosen.appearance["light"]
+            if others is not None:
+                _paint_company(
+                    frames, others, index[joined[index]], torch.nonzero(joined[index])[:, 0], light
+                )
             canvas = Canvas(frames)
             people = cast.take(index)
-            light = chosen.appearance["light"].repeat_interleave(count, 0)
-            paint_people(canvas, people, light)
+            paint_people(canvas, people, light.repeat_interleave(count, 0))
             result.mask[where] = canvas.mask.unflatten(0, (-1, count))
             truth = people.truth(size)
             for name in ("body", "left_hand", "right_hand", "face", "head", "expression"):
-                getattr(result, name)[where] = truth[name].unflatten(0, (-1, count)).to(device)
+                getattr(result, name)[where] = onto(truth[name].unflatten(0, (-1, count)), device)
             if maps:
                 pose = draw_pose_maps(truth, size, device, landmarks=landmarks)
                 result.pose[where] = pose.unflatten(0, (-1, count))
@@ -249,8 +181,30 @@ def render(
                 box, patches = face_boxes(foreign_face, size)
                 result.face_global[where] = keep_boxes(heads, box[:, None]).unflatten(0, (-1, count))
                 result.face_local[where] = keep_boxes(heads, patches).unflatten(0, (-1, count))
-        result.frames[where] = film(frames.unflatten(0, (-1, count)), chosen.appearance)
+        filmed = film(frames.unflatten(0, (-1, count)), chosen.appearance)
+        result.frames[where] = filmed
+        if moves and count > 2:
+            alone = film(background[:, 1:], chosen.appearance) if present else filmed[:, 1:]
+            energy = 255 * alone.diff(dim=1).abs_().mean((1, 2, 3, 4))
+            result.motion_energy[where] = energy * onto(~still[index], device)
     return result
+
+
+def _paint_company(frames: Tensor, cast: Cast, clips: Tensor, places: Tensor, light: Tensor) -> None:
+    """Paint the second people of some clips into their frames, in place.
+
+    Args:
+        frames: (b*n 3 h w) of a chunk of clips.
+        clips: (k,) the clips in the batch, for `cast`; places: (k,) the same clips in the chunk.
+        light: (b 5) of the chunk.
+    """
+    if not len(clips):
+        return
+    count = cast.times.shape[1]
+    rows = onto((places[:, None] * count + torch.arange(count)).flatten(), frames.device)
+    canvas = Canvas(frames[rows])
+    paint_people(canvas, cast.take(clips), light[places].repeat_interleave(count, 0))
+    frames[rows] = canvas.image
 
 
 def _empty(batch: int, count: int, size: tuple[int, int], device: torch.device) -> SyntheticBatch:
@@ -262,7 +216,8 @@ def _empty(batch: int, count: int, size: tuple[int, int], device: torch.device) 
     flat = torch.zeros(batch, device=device)
     return SyntheticBatch(
         **pictures, **{name: zeros(k, 3) for name, k in points.items()}, mask=zeros(1, *size), head=zeros(3),
-        expression=zeros(len(EXPRESSIONS)), human=flat, scene=flat, still=flat, camera=zeros(3),
+        expression=zeros(len(EXPRESSIONS)), human=flat, scene=flat, still=flat, company=flat, speed=flat,
+        motion_energy=torch.zeros(batch, device=device), camera=zeros(4),
     )  # fmt: skip
 
 
@@ -277,34 +232,3 @@ def _chunks(human: Tensor, sizes: Tensor, count: int, device: torch.device) -> I
         # On an accelerator at least two groups by size, however small the batch.
         parts = max(1, -(-len(index) // clips), min(3, len(index) // 4) if device.type != "cpu" else 1)
         yield from (part for part in torch.tensor_split(index, parts) if len(part))
-
-
-def _backgrounds(scene: SceneParams, times: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
-    """The scenes (b n 3 h w) in [0, 1]; n is 1 when every clip of the group stands still."""
-    height, width = size
-    y = ((torch.arange(height, device=device) + 0.5) / height)[None, None, :, None]
-    x = ((torch.arange(width, device=device) + 0.5) / height - width / height / 2)[None, None, None, :]
-    zoom, pan = camera_at(scene.camera, times)
-    done: dict[int, Tensor] = {}
-    for kind in sorted(set(scene.kind.tolist())):
-        group = torch.nonzero(scene.kind == kind)[:, 0]
-        moves = bool(scene.camera["moves"][group].any())
-        # A still scene is painted once for all its frames.
-        once = SCENES[kind] in STILL_SCENES and not moves
-        moments = times[group][:, :1] if once else times[group]
-        shape = (len(group), moments.shape[1] if moves else 1, height, width)
-        if moves:
-            by = zoom[group].to(device)[:, :, None, None]
-            seen_x = (x - pan[group, :, 0].to(device)[:, :, None, None]) / by
-            seen_y = (y - 0.5 - pan[group, :, 1].to(device)[:, :, None, None]) / by + 0.5
-        else:
-            seen_x, seen_y = x, y
-        scenery = Scenery(
-            seen_x.expand(shape), seen_y.expand(shape), moments.to(device)[:, :, None, None],
-            scene.knobs[group].to(device), scene.texture[group].to(device), 1 / height,
-        )  # fmt: skip
-        picture = PAINTERS[SCENES[kind]](scenery).clamp(0, 1)
-        for place, clip in enumerate(group.tolist()):
-            done[clip] = picture[place]
-    longest = max(clip.shape[0] for clip in done.values())
-    return torch.stack([done[i].expand(longest, -1, -1, -1) for i in range(len(scene.kind))])

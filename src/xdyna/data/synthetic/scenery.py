@@ -10,7 +10,7 @@ from torch import Tensor
 from xdyna.data.synthetic.draws import hsv
 from xdyna.data.synthetic.shapes import ramp, sample_texture
 
-KNOBS = 224
+KNOBS = 320
 """How many random numbers a scene has at its disposal."""
 
 Span = tuple[float, float]
@@ -21,10 +21,11 @@ class Scenery:
     """One group of clips of the same kind, being painted.
 
     Attributes:
-        x, y: (b n h w) coordinates in frame heights, x 0 in the middle of the frame; n is 1 when
-            the camera stands still.
+        x, y: coordinates in frame heights, x 0 in the middle of the frame: (b 1 1 w) and (b 1 h 1) when the camera
+            stands still, so that what depends on one of them alone costs next to nothing, else (b n h w).
         time: (b n 1 1) seconds.
         knobs: (b KNOBS) uniform numbers, used up in order by `number` and `colour`.
+        wind: (b n 1 1) where the air goes and how fast at each moment: about [-1, 1], positive to the right.
         texture: (b 3 t t) periodic noise with the scene's slope, standard deviation 1.
         pixel: size of a pixel in frame heights.
     """
@@ -32,6 +33,7 @@ class Scenery:
     x: Tensor
     y: Tensor
     time: Tensor
+    wind: Tensor
     knobs: Tensor
     texture: Tensor
     pixel: float
@@ -62,14 +64,59 @@ class Scenery:
         return found[:, :, :1] + 0.3 * (found - found.mean(2, keepdim=True))
 
 
+def tint(hue: Tensor, saturation: Tensor | float, value: Tensor | float) -> Tensor:
+    """(b 1 3 1 1) a colour from numbers (b 1 1 1)."""
+    parts = [(part + 0 * hue)[:, 0, 0, 0] for part in (hue, saturation, value)]
+    return hsv(parts[0], parts[1], parts[2])[:, None, :, None, None]
+
+
 def mix(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:
     """From the first colour (b n 3 h w) to the second one by an amount (b n h w)."""
-    return first + (second - first) * amount[:, :, None]
+    return torch.lerp(first, second, amount[:, :, None])
 
 
-def edge(scene: Scenery, level: Tensor, soft: float = 1.0) -> Tensor:
+def edge(scene: Scenery, level: Tensor, soft: float | Tensor = 1.0) -> Tensor:
     """1 where a distance in frame heights is positive, antialiased."""
     return ramp(level, -soft * scene.pixel, soft * scene.pixel)
+
+
+def scatter(first: Tensor, second: Tensor | float, salt: Tensor | float) -> Tensor:
+    """Noise in [0, 1) for whole numbers."""
+    value = (first * 12.9898 + second * 78.233 + salt).sin() * 43758.5453
+    return value - value.floor()
+
+
+def cells(u: Tensor, v: Tensor, salt: Tensor, *, spread: float = 0.3) -> tuple[Tensor, Tensor, Tensor]:
+    """A thing in every cell of a grid, each at a place of its own: drops, sparks, bubbles.
+
+    Args:
+        u, v: places in cells (b n h w).
+        salt: (b 1 1 1) makes one layer unlike another.
+        spread: how far from its cell's middle a thing may be, in cells.
+
+    Returns:
+        across and down from the pixel's thing, in cells, and a number of the thing's own in [0, 1).
+    """
+    column, row = u.floor(), v.floor()
+    seed = scatter(column, row, salt)
+    # A second number from the first costs a third of another scatter.
+    other = seed * 57.31
+    other = other - other.floor()
+    return (
+        u - column - 0.5 - spread * (2 * seed - 1),
+        v - row - 0.5 - spread * (2 * other - 1),
+        seed,
+    )
+
+
+def night(scene: Scenery, value: tuple[Span, Span] = ((0.02, 0.25), (0.05, 0.45))) -> Tensor:
+    """A dark gradient, blue to purple."""
+    picture = mix(
+        scene.colour((0.55, 0.95), (0.3, 0.9), value[0]),
+        scene.colour((0.55, 1.1), (0.3, 0.9), value[1]),
+        scene.y.clamp(0, 1),
+    )
+    return picture * (1 + 0.15 * scene.noise(scene.x * 0.6, scene.y * 0.6))[:, :, None]
 
 
 def sky(scene: Scenery) -> Tensor:
@@ -91,7 +138,7 @@ def hills(
 ) -> Tensor:
     """A ridge from a height down, with a texture of its own."""
     shift = scene.number(0, 1)
-    ridge = base - rough * scene.noise(scene.x * 0.25 + shift, 0 * scene.y + shift, channel)
+    ridge = base - rough * scene.noise(scene.x * 0.25 + shift, 0 * scene.x + shift, channel)
     grain = scene.noise(scene.x * 1.1 + shift, scene.y * 1.6, channel)
     tone = (1 + 0.13 * grain)[:, :, None] * (1.1 - 0.5 * (scene.y - ridge).clamp(0, 0.6))[:, :, None]
     return mix(picture, colour * tone, edge(scene, scene.y - ridge))

@@ -100,7 +100,7 @@ class Window:
         first, last = torch.minimum(first.clamp(min=0), limits - 1), torch.minimum(last.clamp(min=1), limits)
         width, height = (int(n) for n in torch.minimum(((last - first).amax(0) / 4).ceil() * 4, limits))
         first = torch.minimum(first, limits - torch.tensor([width, height])).long()
-        origin = first.to(device)
+        origin = first.to(device, non_blocking=True)
         columns = origin[:, :1] + torch.arange(width, device=device)
         rows = origin[:, 1:] + torch.arange(height, device=device)
         self.x = ((columns + 0.5) * self.pixel)[:, None, :].expand(-1, height, -1)
@@ -223,7 +223,9 @@ def blur(image: Tensor, sigma: Tensor, *, radius: int = 4) -> Tensor:
         return image
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma.cpu()[:, None].clamp(min=0.05)) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).to(image.device)[:, :, None, None, None]
+    kernel = (kernel / kernel.sum(1, keepdim=True)).to(image.device, non_blocking=True)[
+        :, :, None, None, None
+    ]
     height, width = image.shape[-2:]
     padded = F.pad(image, (0, 0, radius, radius), mode="replicate")
     image = padded[:, :, :height] * kernel[:, 0]

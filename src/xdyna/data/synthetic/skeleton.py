@@ -49,23 +49,23 @@ def frame_person(identity: Params, motion: Params, aspect: float) -> Params:
     return {"scale": scale, "x": x, "y": top + (1.13 * head + identity["neck"]) * scale}
 
 
-def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Params) -> Params:
-    """Joints of every frame.
+def pose_upper(identity: Params, motion: Params, state: Params, placed: Params) -> Params:
+    """Head, trunk and arms of every frame: the part of `pose_skeleton` that hair and cloth hang on.
 
     Args:
         identity, motion, placed: with one row a frame (n).
         state: of `motion_at`, flattened to (n,).
 
     Returns:
-        (n 2) for `neck`, `pelvis`, `head` and, with prefix right_ and left_, shoulder, elbow, wrist, hip, knee,
-        ankle, toe;
-        (n 21 2) for right_hand and left_hand; (n,) for `scale` and `head_radius` (half the head's height).
+        (n 2) for `neck`, `pelvis`, `head` and, with prefix right_ and left_, shoulder, elbow, wrist, hip;
+        (n,) for `scale`, `head_radius` (half the head's height) and `head_roll`.
     """
     scale = placed["scale"] * state["zoom"].exp()
-    base_x, base_y = placed["x"], placed["y"]
     leg = identity["thigh"] + identity["calf"]
     bob = (0.05 * state["bob"] + 0.42 * motion["sit"]) * leg * scale
-    neck = torch.stack([base_x + state["x"], base_y + state["y"] + bob * (1 - 0.7 * motion["sit"])], -1)
+    neck = torch.stack(
+        [placed["x"] + state["x"], placed["y"] + state["y"] + bob * (1 - 0.7 * motion["sit"])], -1
+    )
     lean, turn, tilt = state["lean"], state["turn"], state["tilt"]
 
     def move(start: Tensor, length: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -80,8 +80,7 @@ def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Param
         * scale[:, None]
     )
     joints: Params = {"neck": neck, "pelvis": pelvis, "scale": scale}
-    ground = base_y + (identity["torso"] + leg) * placed["scale"]
-    for index, (side, sign) in enumerate(SIDES.items()):
+    for side, sign in SIDES.items():
         shoulder = move(neck, identity["shoulder"], sign * tilt.cos(), 0.03 + sign * tilt.sin(), zero)
         raised, forward = state[f"{side}_raise"], state[f"{side}_forward"]
         swing = 0.5 * forward
@@ -107,14 +106,35 @@ def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Param
             f"{side}_wrist": wrist,
             f"{side}_hip": hip,
         }
-        joints[f"{side}_hand"] = _hand(identity, motion, state, side, wrist, wrist - elbow, scale, index)
-        joints |= _leg(identity, motion, state, side, hip, base_x, ground, scale)
     up = state["roll"] - 0.25 * lean
     radius = identity["head_height"] * scale / 2
     reach = radius * 1.16 + identity["neck"] * scale
     joints["head"] = neck + torch.stack([up.sin() * reach - 0.2 * lean * radius, -up.cos() * reach], -1)
     joints["head"] = joints["head"] + torch.stack([0.12 * state["yaw"].sin() * radius, zero], -1)
     joints["head_radius"], joints["head_roll"] = radius, up
+    return joints
+
+
+def pose_skeleton(identity: Params, motion: Params, state: Params, placed: Params) -> Params:
+    """Joints of every frame.
+
+    Args:
+        identity, motion, placed: with one row a frame (n).
+        state: of `motion_at`, flattened to (n,).
+
+    Returns:
+        those of `pose_upper`; (n 2) with prefix right_ and left_ for knee, ankle, toe; (n 21 2) for right_hand and
+        left_hand.
+    """
+    joints = pose_upper(identity, motion, state, placed)
+    leg = identity["thigh"] + identity["calf"]
+    ground = placed["y"] + (identity["torso"] + leg) * placed["scale"]
+    for index, side in enumerate(SIDES):
+        wrist, elbow, hip = (joints[f"{side}_{name}"] for name in ("wrist", "elbow", "hip"))
+        joints[f"{side}_hand"] = _hand(
+            identity, motion, state, side, wrist, wrist - elbow, joints["scale"], index
+        )
+        joints |= _leg(identity, motion, state, side, hip, placed["x"], ground, joints["scale"])
     return joints
 
 

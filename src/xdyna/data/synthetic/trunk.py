@@ -159,15 +159,16 @@ class TrunkPainter:
         down = ((v - start) * length / ((1 - start) * length + fall)).clamp(0, 1.2)
         t = ((v - 1) * length / fall).clamp(0, 1.2)
         lag = per_pixel(self.joints["hem_lag"])
-        swayed = u - lag * t * t
-        half = self.hip * (0.80 + 0.25 * smooth_ramp(v, start, 1.0)) + fall * at["flare"] * t * (
-            1.1 - 0.25 * t
-        )
+        swayed = u - self._swung(t)
+        flare = at["flare"] * (1 + 0.6 * at["billow"]) + 0.35 * at["billow"]
+        half = self.hip * (0.80 + 0.25 * smooth_ramp(v, start, 1.0)) + fall * flare * t * (1.1 - 0.25 * t)
         place = (swayed / half).clamp(-1, 1)
         swing = 3 * lag / per_pixel(self.joints["scale"].clamp(min=1e-3))
         angle = torch.asin(place * 0.999) - at["turn"]
         pleat = (angle * at["pleats"] + swing).sin()
-        hem = (1 - v) * length + fall * (1 + 0.03 * pleat)
+        # A skirt that widens rises, and it rises on the side that it swings to.
+        rise = 1 + 0.03 * pleat - 0.16 * at["billow"] - 0.10 * (lag / fall) * place
+        hem = (1 - v) * length + fall * rise
         level = torch.maximum(swayed.abs() - half, torch.maximum(-hem, (start - v) * length))
         alpha = coverage(level) * at["skirt"]
         tone = self._shade(place) * (1 + 0.13 * pleat * down)
@@ -177,6 +178,11 @@ class TrunkPainter:
         )
         window.paint(alpha, torch.where(at["dress"][:, None] > 0, printed, plain), tone)
         window.close()
+
+    def _swung(self, t: Tensor) -> Tensor:
+        """How far cloth that hangs from the hips is aside, `t` (n h w) of the way down to its hem."""
+        lag, wave = per_pixel(self.joints["hem_lag"]), per_pixel(self.joints["hem_wave"])
+        return lag * t * t + wave * t * (1 - t) * 3
 
     def _neckline(self, angle: Tensor, v: Tensor) -> Tensor:
         """Where the top is open at the neck (n h w)."""
@@ -264,9 +270,11 @@ class TrunkPainter:
         v, upper = heights
         fall = per_pixel(self.joints["coat_fall"])
         t = ((v - 1) * length / fall.clamp(min=1e-3)).clamp(0, 1)
-        swayed = u - per_pixel(self.joints["hem_lag"]) * t * t
-        edge = torch.maximum(half, self.hip) * 1.10 + fall * 0.16 * t
-        gap = at["coat_gap"] * (0.25 + 0.75 * smooth_ramp(v, 0.0, 0.4) + 0.4 * t)
+        swing = self._swung(t)
+        swayed = u - swing
+        edge = torch.maximum(half, self.hip) * 1.10 + fall * (0.16 + 0.4 * at["billow"]) * t
+        # Its front opens as it swings.
+        gap = at["coat_gap"] * (0.25 + 0.75 * smooth_ramp(v, 0.0, 0.4) + 0.4 * t) + 2.5 * swing.abs()
         level = torch.maximum(
             swayed.abs() - edge, torch.maximum(upper - 0.012 - v, v - 1 - fall / length) * length
         )
