@@ -23,7 +23,7 @@ from xdyna.data.prepared.manifest import ClipRow, to_json
 from xdyna.data.prepared.options import SynthOptions
 from xdyna.data.prepared.workers import Crashed, default_workers, run_tasks
 from xdyna.data.synthetic import HELD_OUT_SEED, SyntheticBatch, render, sample_params
-from xdyna.data.synthetic.render import STEP
+from xdyna.data.synthetic.params import STEP
 from xdyna.errors import InputError, OptionError, ResourceError
 from xdyna.media.files import read_json, write_json
 from xdyna.options import parse_size
