@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from xdyna.training.config import TrainConfig, load_config
+from xdyna.training.config import TrainConfig
+from xdyna.training.config_file import load_config
 from xdyna.training.loop import train
 
 SMOKE = Path(__file__).parents[2] / "configs" / "train" / "smoke.toml"

@@ -97,7 +97,7 @@ def test_a_fresh_run_can_start_from_a_model(
     config = dataclasses.replace(smoke_config, initial=str(model), stages=("image",), seed=99)
     train(config, output=tmp_path / "run", max_steps=1, device="cpu")
     _, before, _ = load_run(finished_run)
-    _, after, _ = load_run(tmp_path / "run", averaged=False)
+    _, after, _ = load_run(tmp_path / "run", average=False)
     for key, value in before.vae.state_dict().items():
         assert torch.equal(value, after.vae.state_dict()[key]), key
     assert after.vae.config.scaling_factor == pytest.approx(before.vae.config.scaling_factor)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xdyna.errors import InputError, OptionError
-from xdyna.training.config import build_config, load_config, to_dict
+from xdyna.training.config_file import build_config, load_config, to_dict
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 SMOKE = CONFIGS / "smoke.toml"

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from xdyna.errors import OptionError, OutputError, ResourceError, WeightsError
-from xdyna.training import loop
 from xdyna.training.checkpoints import load_run, load_state
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.loop import run, train
@@ -34,7 +33,7 @@ def test_every_stage_runs_and_is_logged(finished_run: Path, smoke_config: TrainC
 def test_every_network_learned_and_motion_modules_only_from_clips(
     finished_run: Path, smoke_config: TrainConfig
 ) -> None:
-    fresh = build_networks(smoke_config.model, seed=smoke_config.seed)
+    fresh = build_networks(smoke_config, seed=smoke_config.seed)
     _, trained, _ = load_run(finished_run)
     for name, network in trained.named().items():
         before = fresh.named()[name].state_dict()
@@ -72,16 +71,16 @@ def test_a_budget_in_minutes_stops_cleanly(smoke_config: TrainConfig, tmp_path: 
 def test_a_termination_signal_saves_and_stops(
     smoke_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = STAGES["autoencoder"].step
+    real = STAGES["autoencoder"].draw
 
-    def step_and_signal(*arguments: object) -> object:
+    def draw_and_signal(*arguments: object) -> object:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setitem(
-        loop.STAGES,
+        STAGES,
         "autoencoder",
-        dataclasses.replace(STAGES["autoencoder"], step=step_and_signal),  # type: ignore[arg-type]
+        dataclasses.replace(STAGES["autoencoder"], draw=draw_and_signal),  # type: ignore[arg-type]
     )
     old = signal.getsignal(signal.SIGTERM)
     progress = train(smoke_config, output=tmp_path, device="cpu")

@@ -3,39 +3,40 @@ from __future__ import annotations
 import torch
 from diffusers import DDIMScheduler
 
-from xdyna.training.config import LossConfig
+from xdyna.training.config import LossConfig, NoiseConfig
 from xdyna.training.losses import (
     add_noise,
     detail_weights,
     kl_loss,
+    prediction_loss,
+    prediction_target,
     reconstruction_loss,
-    velocity_loss,
-    velocity_target,
 )
 from xdyna.training.networks import build_scheduler
 
 
 def test_noise_and_velocity_agree_with_the_scheduler() -> None:
-    scheduler = build_scheduler()
+    scheduler = build_scheduler(NoiseConfig())
     assert isinstance(scheduler, DDIMScheduler)
     clean, noise = torch.randn(2, 4, 3, 5, 5), torch.randn(2, 4, 3, 5, 5)
     times = torch.tensor([999, 400])
     alpha_bar = scheduler.alphas_cumprod[times].view(-1, 1, 1, 1, 1)
     torch.testing.assert_close(add_noise(clean, noise, alpha_bar), scheduler.add_noise(clean, noise, times))
     torch.testing.assert_close(
-        velocity_target(clean, noise, alpha_bar), scheduler.get_velocity(clean, noise, times)
+        prediction_target(clean, noise, alpha_bar, prediction="v_prediction"),
+        scheduler.get_velocity(clean, noise, times),
     )
 
 
 def test_the_schedule_ends_in_pure_noise_and_starts_there() -> None:
-    scheduler = build_scheduler()
+    scheduler = build_scheduler(NoiseConfig())
     scheduler.set_timesteps(8)
     assert scheduler.timesteps[0] == 999
     assert scheduler.alphas_cumprod[999].item() < 1e-9
 
 
 def test_a_perfect_velocity_is_undone_by_sampling() -> None:
-    scheduler = build_scheduler()
+    scheduler = build_scheduler(NoiseConfig())
     scheduler.set_timesteps(4)
     clean = torch.randn(1, 2, 3, 3)
     noise = torch.randn(1, 2, 3, 3)
@@ -43,7 +44,9 @@ def test_a_perfect_velocity_is_undone_by_sampling() -> None:
     for time in scheduler.timesteps:
         alpha_bar = scheduler.alphas_cumprod[time]
         # with the same noise all the way, the exact velocity is known at every step
-        sample = scheduler.step(velocity_target(clean, noise, alpha_bar), time, sample).prev_sample
+        sample = scheduler.step(
+            prediction_target(clean, noise, alpha_bar, prediction="v_prediction"), time, sample
+        ).prev_sample
     torch.testing.assert_close(sample, clean, atol=1e-4, rtol=1e-4)
 
 
@@ -85,8 +88,18 @@ def test_kl_is_zero_at_the_standard_normal() -> None:
 def test_min_snr_takes_weight_from_clean_timesteps() -> None:
     output, target, weights = torch.zeros(1, 2, 1, 4, 4), torch.ones(1, 2, 1, 4, 4), torch.ones(1, 1, 1, 4, 4)
     clean = torch.full((1, 1, 1, 1, 1), 0.99)
-    assert velocity_loss(output, target, weights, clean, min_snr=0.0) == 1
-    expected = 5 / (0.99 / 0.01 + 1)
-    torch.testing.assert_close(
-        velocity_loss(output, target, weights, clean, min_snr=5.0), torch.tensor(expected), rtol=1e-4, atol=0
-    )
+    for prediction, expected in (("v_prediction", 5 / (0.99 / 0.01 + 1)), ("epsilon", 5 / (0.99 / 0.01))):
+        plain = prediction_loss(output, target, weights, clean, min_snr=0.0, prediction=prediction)
+        assert plain == 1
+        weighted = prediction_loss(output, target, weights, clean, min_snr=5.0, prediction=prediction)
+        torch.testing.assert_close(weighted, torch.tensor(expected), rtol=1e-4, atol=0)
+
+
+def test_the_papers_process_is_the_official_scheduler() -> None:
+    scheduler = build_scheduler(NoiseConfig(prediction="epsilon", schedule="linear", zero_snr=False))
+    assert scheduler.config.prediction_type == "epsilon"
+    assert scheduler.config.beta_schedule == "linear"
+    assert scheduler.config.steps_offset == 1
+    clean, noise = torch.randn(1, 4, 2, 3, 3), torch.randn(1, 4, 2, 3, 3)
+    alpha_bar = torch.full((1, 1, 1, 1, 1), 0.3)
+    assert torch.equal(prediction_target(clean, noise, alpha_bar, prediction="epsilon"), noise)

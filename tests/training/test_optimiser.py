@@ -43,7 +43,8 @@ def test_matrices_go_to_muon_and_vectors_to_adamw() -> None:
     shapes = {g["muon"]: [tuple(p.shape) for p in g["params"]] for g in optimiser.param_groups}
     assert shapes[True] == [(16, 3, 3, 3)]
     assert (4, 16) in shapes[False], "too narrow for Muon"
-    assert {g["muon"]: g["share"] for g in optimiser.param_groups} == {False: 1.0, True: 10.0}
+    shares = {g["muon"]: g["share"] for g in optimiser.param_groups}
+    assert shares == pytest.approx({False: 1.0, True: 10.0})
 
 
 def test_muon_fits_a_linear_map() -> None:
@@ -52,7 +53,7 @@ def test_muon_fits_a_linear_map() -> None:
     optimiser = MuonAdamW(network.parameters(), rate=1e-3, matrix_rate=5e-2, weight_decay=0.0)
     losses = []
     for step in range(60):
-        optimiser.param_groups[0]["lr"] = 5e-2 * (1 - step / 60)
+        optimiser.rate.fill_(1e-3 * (1 - step / 60))
         batch = torch.randn(32, 16)
         loss = (network(batch) - batch @ truth.T).square().mean()
         optimiser.zero_grad()
@@ -60,3 +61,35 @@ def test_muon_fits_a_linear_map() -> None:
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0]
+
+
+def test_shapes_that_share_a_padded_batch_are_stepped_as_if_alone() -> None:
+    torch.manual_seed(0)
+    shapes = [(24, 9), (9, 24), (16, 2, 3, 3), (32, 12)]
+    together = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    alone = [nn.Parameter(p.detach().clone()) for p in together]
+    gradients = [torch.randn(shape) for shape in shapes]
+    optimisers = [MuonAdamW(together, rate=1e-3, matrix_rate=1e-2, weight_decay=0.0)]
+    optimisers += [MuonAdamW([p], rate=1e-3, matrix_rate=1e-2, weight_decay=0.0) for p in alone]
+    for parameters in (together, alone):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+    for optimiser in optimisers:
+        optimiser.step()
+    for ours, theirs, shape in zip(together, alone, shapes, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5, msg=str(shape))
+
+
+def test_a_state_survives_saving() -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(16, 16)
+    optimiser = MuonAdamW(network.parameters(), rate=1e-3, matrix_rate=1e-2, weight_decay=0.0)
+    for _ in range(2):
+        network(torch.randn(4, 16)).square().mean().backward()
+        optimiser.step()
+    other = MuonAdamW(network.parameters(), rate=1e-3, matrix_rate=1e-2, weight_decay=0.0)
+    other.load_state_dict(optimiser.state_dict())
+    assert [g["taken"].item() for g in other.param_groups] == [2, 2]
+    for parameter in network.parameters():
+        for key, value in optimiser.state[parameter].items():
+            assert torch.equal(other.state[parameter][key], value)

@@ -6,15 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from xdyna.training.config import StageConfig, TrainConfig
+from xdyna.training.chunks import SyntheticChunks
+from xdyna.training.config import TrainConfig
 from xdyna.training.pool import Pool
 
 
 def make_pool(config: TrainConfig, *, refresh: float = 0.5, scatter: bool = True, seed: int = 1) -> Pool:
-    stage = dataclasses.replace(config.image, refresh=refresh)
+    return pool_of(dataclasses.replace(config, seed=seed), refresh=refresh, scatter=scatter, clips=4)
+
+
+def pool_of(config: TrainConfig, *, refresh: float, scatter: bool, clips: int, workers: int = 0) -> Pool:
+    chunks = SyntheticChunks(config, 2, scatter=scatter)
     return Pool(
-        config.data, stage, loss=config.loss, scatter=scatter, seed=seed, device=torch.device("cpu"), unit=8
-    )
+        chunks, clips, chunk=config.data.chunk, frames=2, refresh=refresh, loss=config.loss, scatter=scatter,
+        device=torch.device("cpu"), unit=8, workers=workers,
+    )  # fmt: skip
 
 
 def test_a_pool_holds_what_its_attributes_say(smoke_config: TrainConfig) -> None:
@@ -64,13 +70,8 @@ def test_another_pools_cache_is_not_taken(smoke_config: TrainConfig, tmp_path: P
 
 
 def test_clips_rendered_ahead_by_other_processes_are_the_same(smoke_config: TrainConfig) -> None:
-    stage = StageConfig(steps=1, frames=2, pool=2, refresh=1.0)
-
     def used(workers: int) -> Pool:
-        made = Pool(
-            smoke_config.data, stage, loss=smoke_config.loss, scatter=True, seed=1,
-            device=torch.device("cpu"), unit=4, workers=workers,
-        )  # fmt: skip
+        made = pool_of(smoke_config, refresh=1.0, scatter=True, clips=2, workers=workers)
         made.fill()
         for _ in range(2):
             made.use(smoke_config.data.chunk)

@@ -38,6 +38,9 @@ class Denoiser(nn.Module):
         WeightsError: parts that do not belong together.
     """
 
+    _no_split_modules = ["SpatialTransformer", "LastTransformer", "Resnet", "MotionModule"]
+    """What FSDP shards as a unit."""
+
     def __init__(
         self,
         unet: XDynaUNet,
@@ -74,6 +77,7 @@ class Denoiser(nn.Module):
         reference_scale: float | Tensor = 1.0,
         pose_scale: float | Tensor = 1.0,
         face_scale: float | Tensor = 1.0,
+        motion: Tensor | float | None = None,
         temporal: bool = True,
     ) -> Tensor:
         """Predict the driven frames.
@@ -89,6 +93,7 @@ class Denoiser(nn.Module):
             reference_scale: strength of the reference, or (b) one for each clip: 0 takes it away.
             pose_scale: strength of the pose ControlNet, or (b) one for each clip.
             face_scale: strength of the S-Face ControlNet, likewise.
+            motion: motion energy, or (b) one for each clip, for a denoiser that can be told; see `XDynaUNet`.
             temporal: False skips the motion modules.
 
         Returns:
@@ -115,6 +120,7 @@ class Denoiser(nn.Module):
             reference_features=features,
             reference_scale=reference_scale,
             temporal=temporal,
+            motion=motion,
         )
         return output[:, :, lead:]
 

@@ -8,6 +8,7 @@ that takes small files only.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 from pathlib import Path
@@ -16,15 +17,22 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from xdyna.errors import InputError, OptionError, WeightsError
+from xdyna.models import ReferenceNet
+from xdyna.models.dynamics_adapter import DynamicsAdapterAttention
 from xdyna.options import ModelPreset
-from xdyna.training.config import TrainConfig, build_config, load_config, to_dict
+from xdyna.training.config import TrainConfig
+from xdyna.training.config_file import build_config, load_config, to_dict
 from xdyna.training.judge import Judge
 from xdyna.training.networks import Networks, build_networks, build_scheduler
-from xdyna.weights import load_components, resolve, save_model
+from xdyna.training.record import CONFIG_FILE
+from xdyna.weights import load_components, read_index, resolve, save_model
 
-STATE_FILE, CONFIG_FILE, JUDGE_FILE, PARTS_FILE = "state.pt", "config.json", "judge.safetensors", "parts.json"
+logger = logging.getLogger(__name__)
+
+STATE_FILE, JUDGE_FILE, PARTS_FILE = "state.pt", "judge.safetensors", "parts.json"
 MEBI = 2**20
 
 
@@ -54,19 +62,22 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def write_config(folder: Path, config: TrainConfig) -> None:
-    """Write the resolved config, which `load_config` and the exports read."""
-    temporary = folder / (CONFIG_FILE + ".tmp")
-    temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / CONFIG_FILE)
+def averaged(
+    networks: dict[str, dict[str, torch.Tensor]], averages: dict[str, torch.Tensor]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """The networks' weights by network, with moving averages ("network.parameter") in the places of what has some."""
+    return {
+        name: {key: averages.get(f"{name}.{key}", value) for key, value in weights.items()}
+        for name, weights in networks.items()
+    }
 
 
-def load_run(folder: str | Path, *, averaged: bool = True) -> tuple[TrainConfig, Networks, Judge]:
+def load_run(folder: str | Path, *, average: bool = True) -> tuple[TrainConfig, Networks, Judge]:
     """The networks of a run as they stand, finished or not.
 
     Args:
         folder: a run's output folder.
-        averaged: take the moving average of the weights where a stage is under way.
+        average: take the moving average of the weights where a stage is under way.
 
     Returns:
         config; networks in evaluation mode, float32 on the CPU; judge (untrained if that stage did not run).
@@ -76,7 +87,7 @@ def load_run(folder: str | Path, *, averaged: bool = True) -> tuple[TrainConfig,
     if state is None:
         raise InputError(folder, f"has no {STATE_FILE}", "Give the output folder of a training run")
     config = load_config(folder / CONFIG_FILE)
-    weights = {**state["networks"], **(state["averages"] if averaged else {})}
+    weights = averaged(state["networks"], state["averages"] if average else {})
     return config, *_assemble(config, weights, state["latents"])
 
 
@@ -92,7 +103,7 @@ def export_model(
         card: text of the model card.
     """
     config, networks, _ = load_run(folder)
-    _write_model(config, networks, Path(output), storage=storage, card=card)
+    write_model(config, networks, Path(output), storage=storage, card=card)
 
 
 def export_split(folder: str | Path, output: str | Path, *, limit: int = 15) -> list[Path]:
@@ -157,7 +168,7 @@ def join_split(
         ) from error  # fmt: skip
     config = build_config(index["config"], source=str(folder / PARTS_FILE))
     networks, judge = _assemble(config, weights, index["latents"])
-    _write_model(config, networks, output, storage=storage, card=card)
+    write_model(config, networks, output, storage=storage, card=card)
     judge.save(output.parent / JUDGE_FILE)
 
 
@@ -172,22 +183,49 @@ def load_initial(networks: Networks, model: str) -> dict[str, float]:
         WeightsError: no such model, or one of other widths.
     """
     folder = resolve(model)
-    parts = load_components(folder, dtype=torch.float32, names=list(networks.named()))
+    there = set(read_index(folder).parts)
+    parts = load_components(
+        folder, dtype=torch.float32, names=[name for name in networks.named() if name in there]
+    )
     for name, network in networks.named().items():
-        if parts[name] is None:
-            raise WeightsError(folder, f"has no {name}", "Start from a model that this trainer made")
+        if name not in parts:
+            logger.info("%s has no %s: it starts fresh", folder, name)
+            continue
         try:
-            network.load_state_dict(parts[name].state_dict())
+            # What only ours has, such as an adapter or the motion condition, may be missing in a base model.
+            problems = network.load_state_dict(parts[name].state_dict(), strict=False)
         except RuntimeError as error:
             raise WeightsError(
                 folder,
                 f"{name} does not fit the config ({error})",
                 "Use the config that the model was trained with",
             ) from error
+        _begin_adapters(network, problems.missing_keys)
+        fresh = sorted({key.split(".")[-2] for key in problems.missing_keys})
+        if problems.unexpected_keys and name != "unet":
+            raise WeightsError(
+                folder,
+                f"{name} has weights that the config knows nothing of: {', '.join(problems.unexpected_keys[:3])}",
+                "Use the config that the model was trained with",
+            )
+        if fresh:
+            logger.info("%s: %s start fresh", name, ", ".join(fresh))
+    if networks.reference_net is not None and "reference_net" not in parts:
+        networks.reference_net.load_state_dict(ReferenceNet.for_denoiser(networks.unet).state_dict())
     config = parts["vae"].config
     latents = {"scale": config.scaling_factor, "shift": config.shift_factor or 0.0}
     set_latents(networks, latents)
     return latents
+
+
+@torch.no_grad()
+def _begin_adapters(network: nn.Module, missing: list[str]) -> None:
+    """Adapter queries that a base model lacks start as copies of its own queries (or keys, as they are built)."""
+    absent = set(missing)
+    for name, module in network.named_modules():
+        if isinstance(module, DynamicsAdapterAttention) and f"{name}.to_q_ff.weight" in absent:
+            source = module.to_q if network.config.adapter_query_init == "query" else module.to_k  # type: ignore[union-attr]
+            module.to_q_ff.weight.copy_(source.weight)
 
 
 def set_latents(networks: Networks, latents: dict[str, float]) -> None:
@@ -198,7 +236,7 @@ def set_latents(networks: Networks, latents: dict[str, float]) -> None:
 def _assemble(
     config: TrainConfig, weights: dict[str, dict[str, torch.Tensor]], latents: dict[str, float]
 ) -> tuple[Networks, Judge]:
-    networks, judge = build_networks(config.model, seed=config.seed), Judge(config.judge_width)
+    networks, judge = build_networks(config, seed=config.seed), Judge(config.judge_width)
     for name, network in {**networks.named(), "judge": judge}.items():
         try:
             network.load_state_dict(weights[name])
@@ -213,25 +251,31 @@ def _assemble(
     return networks, judge.eval()
 
 
-def _write_model(
+def write_model(
     config: TrainConfig, networks: Networks, output: Path, *, storage: str, card: str | None
 ) -> None:
+    """Write networks as a model folder, with the settings that they were trained for."""
     height, width = config.model.size
-    unit = 2 ** (len(config.model.autoencoder.channels) - 1)
-    levels = len(config.model.unet.channels) - 1
-    preset = ModelPreset(
-        height=height,
-        width=width,
-        multiple=unit * 2**levels,
-        steps=8,
-        guidance=1.0,
-        # Trained on maps as drawn; a blank clip is blank, and a faint one stays faint.
-        stretch_conditions=False,
-        fps=8.0,
-        shared_noise=config.loss.shared_noise,
-        motion_energy=config.model.unet.motion_energy,
-    )
-    components: dict[str, Any] = {**networks.named(), "scheduler": build_scheduler()}
+    landmarks = config.model.face == "landmarks"
+    if config.model.kind == "sd15":
+        preset = ModelPreset(
+            height=height, width=width, landmarks=landmarks, shared_noise=config.noise.shared
+        )
+    else:
+        preset = ModelPreset(
+            height=height,
+            width=width,
+            multiple=config.model.unit * 2 ** (len(config.model.unet.channels) - 1),
+            steps=8,
+            guidance=1.0,
+            # Trained on maps as drawn; a blank clip is blank, and a faint one stays faint.
+            stretch_conditions=False,
+            fps=8.0,
+            landmarks=landmarks,
+            shared_noise=config.noise.shared,
+            motion_energy=config.model.unet.motion_energy,
+        )
+    components: dict[str, Any] = {**networks.named(), "scheduler": build_scheduler(config.noise)}
     save_model(output, components, storage=storage, card=card or _card(config), preset=preset, overwrite=True)
 
 

@@ -1,25 +1,14 @@
-"""Training configs: strict TOML -> frozen dataclasses.
+"""Everything that can be set about a training run: frozen dataclasses, the one place of defaults.
 
-Every key of a config file is a field of a dataclass below, where its default and its meaning stand. A key that is
-no field is an error that names it and lists the keys allowed at that place. `--set section.key=value` overrides
-one value; the value is read as TOML, and as a plain string where it is none.
+Config files are read by `config_file.py`; every key is a field of a class below, where its meaning stands.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import tomllib
-import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from xdyna.errors import InputError, OptionError
-
-STAGE_NAMES = ("autoencoder", "judge", "image", "clips")
-"""The stages there are, in the order they usually run; `stages.py` says what each trains."""
+STAGE_NAMES = ("autoencoder", "judge", "image", "clips", "stage1", "stage2")
+"""The stages there are; `stages.py` says what each trains."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class UNetConfig:
     channels: tuple[int, ...] = (96, 160, 224)
     layers: int = 1
     attention: tuple[bool, ...] = (True, True, True)
-    """For each level, whether it has spatial transformers (and with them the Dynamics-Adapter)."""
+    """For each level, whether it has spatial transformers (and with them the reference)."""
     heads: tuple[int, ...] = (3, 5, 7)
     """Attention heads of each level."""
     groups: int = 16
@@ -55,23 +44,82 @@ class UNetConfig:
 class ModelConfig:
     """The networks of one model. `size` (height, width) is its native size in pixels."""
 
+    kind: str = "embedded"
+    """"embedded": the widths below, no text. "sd15": the published sizes; the widths below are not read."""
     size: tuple[int, int] = (256, 256)
+    reference: str = "dynamics-adapter"
+    """How the reference enters (docs/concepts/reference.md): dynamics-adapter, reference-net or ip-adapter."""
+    face: str = "s-face"
+    """What tells the expression: "s-face" (a ControlNet on face patches), "landmarks" (drawn into the pose pictures),
+    or "none"."""
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     condition_channels: tuple[int, ...] = (16, 32, 64, 96)
     """Widths of the ControlNets' condition embedding; one entry per level of the autoencoder."""
+    image_tokens: int = 16
+    """ip-adapter without CLIP: tokens made from the reference's latent, and their width."""
+    token_width: int = 192
+
+    @property
+    def unit(self) -> int:
+        """Pixels per latent."""
+        return 8 if self.kind == "sd15" else 2 ** (len(self.autoencoder.channels) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the autoencoder's latents."""
+        return 4 if self.kind == "sd15" else self.autoencoder.latent_channels
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is rendered. Sizes in pixels; the shares are of all clips."""
+    """What is trained on. Sizes in pixels; the shares are of all clips."""
 
+    source: str = "synthetic"
+    """"synthetic": rendered while training. "prepared": clips of manifests."""
     size: tuple[int, int] = (256, 256)
     human_share: float = 0.8
-    """Clips with a person; the others are scenes alone, with blank conditions (harmonic data fusion)."""
-    still_share: float = 0.35
+    """Clips with a person; the others are scenes alone, with blank conditions (harmonic data fusion; 1 = without)."""
     chunk: int = 8
-    """Clips rendered by one call; the unit in which pools are filled and refreshed."""
+    """Clips made by one call; the unit in which pools are filled and refreshed."""
+
+    still_share: float = 0.35
+    """Synthetic: clips with a person before a scene in which nothing moves."""
+    moving_camera_share: float = 0.08
+    company_share: float = 0.06
+    frozen_share: float = 0.04
+    """Synthetic: cameras that move, second people, moving kinds of scene that stand still."""
+
+    manifests: tuple[str, ...] = ()
+    """Prepared: manifests of `xdyna prepare` or `xdyna synth`."""
+    stride: tuple[int, int] = (2, 4)
+    """Prepared: least and largest distance of frames, in frames of a video of 30 a second."""
+    zoom: tuple[float, float] = (1.0, 1.1)
+    close_up: float = 0.0
+    """Prepared: share of close-ups; extreme zoom is a stated weakness of the paper."""
+    close_up_zoom: float = 3.0
+    scene_reference: str = "first"
+    """Prepared: a scene's reference is the sample's "first" frame or a "random" one of the clip."""
+    faces: str = "reenact"
+    """Prepared, filmed people: whose face the S-Face patches show: "reenact" (another person's, warped), "same" (their
+    own: identity leaks), or a network of yours (docs/concepts/faces.md). Made clips bring exact ones."""
+    face_gallery: str = ""
+    """"reenact": a folder of portraits to warp; "" = drawn faces."""
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """The diffusion process. The defaults suit a model trained from scratch; sd15.toml has the paper's."""
+
+    prediction: str = "v_prediction"
+    schedule: str = "scaled_linear"
+    """Betas 0.00085 to 0.012: "scaled_linear", or "linear" as the published weights."""
+    zero_snr: bool = True
+    """Rescale so that the last step is pure noise (Lin et al. 2023)."""
+    offset: float = 0.0
+    """Noise that is one number for a whole map, added to the noise (Guttenberg 2023); 0.05 is usual."""
+    shared: float = 0.0
+    """Share of the noise's variance that all frames of a clip have in common (see `sampling.mix_noise`)."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +129,22 @@ class StageConfig:
     minutes: float = 0.0
     steps: int = 0
     batch: int = 8
+    """Clips of one forward pass, of all processes together."""
+    accumulate: int = 1
+    """Forward passes for one step of the optimiser."""
     frames: int = 4
     """Frames of a clip besides the reference; scattered or consecutive as the stage's row says."""
     rendered: int = 0
-    """Frames rendered of each clip, of which `frames` are picked at random; 0 = `frames`."""
+    """Frames made of each clip, of which `frames` are picked at random; 0 = `frames`."""
     pool: int = 64
-    """Clips held ready, rendered and encoded."""
+    """Clips held ready, made and encoded, by all processes together."""
     refresh: float = 0.0
-    """Fresh clips rendered per clip trained on; 0 keeps the pool as it is."""
+    """Fresh clips made per clip trained on; 0 keeps the pool as it is, 1 sees every clip about once."""
     learning_rate: float = 6e-4
     matrix_rate: float = 0.0
     """Learning rate of weight matrices under Muon; 0 = AdamW for everything (see `optimiser.py`)."""
+    schedule: str = "cosine"
+    """"cosine": a plateau, then half a cosine down from `decay_from` on; "constant"."""
     final_learning_rate: float = 0.04
     """Share of the learning rates at the end of the cosine."""
     decay_from: float = 0.5
@@ -100,6 +153,7 @@ class StageConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.999
+    """Decay of the moving average of the weights; 0 = none, the last weights count."""
     crop: int = 0
     """Autoencoder: train on random square crops of this many pixels; 0 = whole frames."""
 
@@ -122,11 +176,12 @@ class LossConfig:
     drop_reference: float = 0.05
     drop_pose: float = 0.05
     drop_face: float = 0.05
-    """Chance that a condition is taken away from a clip."""
     drop_motion: float = 0.5
-    """Chance that a clip's motion energy is not told, where the denoiser can be told."""
-    shared_noise: float = 0.0
-    """Share of the noise's variance that all frames of a clip have in common (see `sampling.mix_noise`)."""
+    """Chance that a clip loses a condition: its reference, pose, face, or the motion energy it is told."""
+    drop_tokens: float = 0.0
+    """Chance that a clip's image tokens are those of an empty picture, for guidance (published model)."""
+    blank: str = "picture"
+    """What scenes are given for pose and face: a black "picture" (the paper), or "skip" the ControlNets."""
 
 
 @dataclass(frozen=True)
@@ -135,19 +190,31 @@ class RuntimeConfig:
 
     threads: int = 0
     """CPU threads; 0 = as torch finds it."""
-    bfloat16: bool = True
-    """bf16 autocast on CUDA; a CPU always trains in float32, since most lack fast bf16."""
+    precision: str = "bf16"
+    """Mixed precision on CUDA: "bf16", "fp16" (with loss scaling) or "no"; a CPU always trains in float32."""
     channels_last: bool = True
-    fused_norms: bool = True
-    """On CUDA: norms of few passes over memory (see `fused.py`)."""
+    half_norms: bool = True
+    """On CUDA with bf16: norms take and give half precision (see `norms.py`)."""
+    graphs: bool = False
+    """On CUDA: record each stage's step as a CUDA graph and replay it; far faster for small networks, whose kernels
+    take longer to start than to run (see `graphs.py`). Not with compile, fp16 or FSDP."""
     compile: bool = False
     """torch.compile the networks that learn: minutes at first, faster steps after."""
+    checkpoint_gradients: bool = False
+    """Compute activations again in the backward pass: less memory, a third more time."""
     workers: int = 0
-    """Processes that render fresh clips beside the training, on CPU cores; 0 renders them between two steps."""
+    """Processes that make fresh clips beside the training, on CPU cores; 0 makes them between two steps."""
     save_pools: bool = True
     """Keep rendered clips in the run's folder, so that a resumed run need not render them again."""
     log_seconds: float = 20.0
     save_seconds: float = 300.0
+    """How often the run's state and a model folder are written."""
+    keep: int = 2
+    """Model folders kept under RUN/models; 0 writes none."""
+    tensorboard: bool = True
+    """Also log to RUN/tensorboard (where tensorboard is installed), with sheets of sampled clips."""
+    samples: int = 2
+    """Clips sampled for a sheet whenever a model folder is written; 0 = none."""
 
 
 @dataclass(frozen=True)
@@ -155,20 +222,23 @@ class TrainConfig:
     """A whole training run."""
 
     seed: int = 1
-    stages: tuple[str, ...] = STAGE_NAMES
+    stages: tuple[str, ...] = ("autoencoder", "judge", "image", "clips")
     """Stages to run, in order."""
     judge_width: int = 64
     initial: str = ""
-    """A model folder, or "embedded", whose weights a fresh run starts from, such as a shipped model that is to be
-    trained further; its widths must be those of `model`. The judge is not part of a model and starts anew."""
+    """A model folder, or "embedded", whose weights a fresh run starts from, such as converted base weights or a shipped
+    model that is to be trained further; its widths must be those of `model`. What the folder lacks starts fresh."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     autoencoder: StageConfig = field(default_factory=StageConfig)
     judge: StageConfig = field(default_factory=StageConfig)
     image: StageConfig = field(default_factory=StageConfig)
     clips: StageConfig = field(default_factory=StageConfig)
+    stage1: StageConfig = field(default_factory=StageConfig)
+    stage2: StageConfig = field(default_factory=StageConfig)
 
     def stage(self, name: str) -> StageConfig:
         """The settings of the stage called `name`."""
@@ -177,144 +247,15 @@ class TrainConfig:
         return settings
 
 
-def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read and check a config.
-
-    Args:
-        path: a TOML file, or the `config.json` that a run writes into its folder.
-        overrides: `section.key=value` strings, applied in order.
-
-    Raises:
-        InputError: no such file, or no TOML.
-        OptionError: an unknown key, or a value of the wrong kind or outside its range.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        values = json.loads(text) if Path(path).suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InputError(
-            path,
-            f"cannot be read ({error.strerror})",
-            "Give a training config, such as configs/train/smoke.toml",
-        ) from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(path, f"is no valid TOML ({error})", "Mend the line that is named") from None
-    for override in overrides:
-        _set(values, override)
-    return build_config(values, source=str(path))
-
-
-def build_config(values: Mapping[str, Any], *, source: str) -> TrainConfig:
-    """A config from nested plain values; errors speak of `source`."""
-    config = _build(TrainConfig, values, source, "")
-    assert isinstance(config, TrainConfig)
-    _check(config, source)
-    return config
-
-
-def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """The config as plain values, ready for JSON; `load_config` reads it back."""
-    return dataclasses.asdict(config)
-
-
-def _set(values: dict[str, Any], override: str) -> None:
-    """Apply one `a.b=c` to the nested dictionary `values`."""
-    name, equals, text = override.partition("=")
-    if not equals or not name.strip():
-        raise OptionError(
-            "--set", f"got {override!r}", "Write it as section.key=value, such as image.batch=4"
-        )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *sections, key = name.strip().split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise OptionError(f"--set {name}", f"{section} is no section")
-    values[key] = value
-
-
-def _build(kind: type, values: Mapping[str, Any], source: str, where: str) -> Any:
-    """A dataclass of `kind` from a table; nested tables become nested dataclasses."""
-    if not isinstance(values, Mapping):
-        raise OptionError(
-            source,
-            f"{where.rstrip('.')} must be a table, got {values!r}",
-            f"Write it as [{where.rstrip('.')}]",
-        )
-    types = typing.get_type_hints(kind)
-    names = [item.name for item in dataclasses.fields(kind)]
-    for key in values:
-        if key not in names:
-            raise OptionError(source, f"unknown key {where + key!r}", f"Allowed here: {', '.join(names)}")
-    built = {key: _value(types[key], value, source, where + key) for key, value in values.items()}
-    return kind(**built)
-
-
-def _value(kind: Any, value: Any, source: str, name: str) -> Any:
-    """One value, checked against the type of its field."""
-    if dataclasses.is_dataclass(kind):
-        assert isinstance(kind, type)
-        return _build(kind, value, source, name + ".")
-    if typing.get_origin(kind) is tuple:
-        parts = typing.get_args(kind)
-        length = None if parts[-1] is Ellipsis else len(parts)
-        if not isinstance(value, (list, tuple)) or (length is not None and len(value) != length):
-            wanted = f"a list of {length}" if length else "a list"
-            raise OptionError(source, f"{name} must be {wanted}, got {value!r}")
-        return tuple(_value(parts[0], item, source, name) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise OptionError(source, f"{name} must be of kind {kind.__name__}, got {value!r}")
-    return value
-
-
-def _check(config: TrainConfig, source: str) -> None:
-    """What types alone do not say."""
-
-    def demand(true: bool, problem: str, remedy: str) -> None:
-        if not true:
-            raise OptionError(source, problem, remedy)
-
-    for name in config.stages:
-        demand(name in STAGE_NAMES, f"unknown stage {name!r}", f"Stages are {', '.join(STAGE_NAMES)}")
-        stage = config.stage(name)
-        demand(
-            stage.minutes > 0 or stage.steps > 0, f"{name} has neither minutes nor steps", "Give it an end"
-        )
-        demand(
-            stage.batch > 0 and stage.frames > 0,
-            f"{name}: batch and frames must be above 0",
-            "Give at least 1",
-        )
-        demand(
-            stage.rendered == 0 or stage.rendered >= stage.frames,
-            f"{name}: rendered ({stage.rendered}) is below frames ({stage.frames})", "Raise rendered",
-        )  # fmt: skip
-    unet, autoencoder = config.model.unet, config.model.autoencoder
-    levels = len(unet.channels)
-    demand(
-        len(unet.attention) == levels and len(unet.heads) == levels,
-        f"model.unet: channels has {levels} levels, attention {len(unet.attention)}, heads {len(unet.heads)}",
-        "Give one entry a level",
-    )
-    demand(
-        len(config.model.condition_channels) == len(autoencoder.channels),
-        "model.condition_channels and model.autoencoder.channels differ in length",
-        "Both must bring a picture down to the latents' size",
-    )
-    unit = 2 ** (len(autoencoder.channels) - 1)
-    for where, size in (("model.size", config.model.size), ("data.size", config.data.size)):
-        demand(
-            all(side % unit == 0 for side in size),
-            f"{where} {size} is no multiple of {unit}",
-            "Change the size",
-        )
-    for where, share in (
-        ("data.human_share", config.data.human_share),
-        ("loss.shared_noise", config.loss.shared_noise),
-    ):
-        demand(0 <= share <= 1, f"{where} must lie in 0..1, got {share}", "Change it")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "model.kind": ("embedded", "sd15"),
+    "model.reference": ("dynamics-adapter", "reference-net", "ip-adapter"),
+    "model.face": ("s-face", "landmarks", "none"),
+    "data.source": ("synthetic", "prepared"),
+    "data.scene_reference": ("first", "random"),
+    "noise.prediction": ("v_prediction", "epsilon"),
+    "noise.schedule": ("scaled_linear", "linear"),
+    "loss.blank": ("picture", "skip"),
+    "runtime.precision": ("bf16", "fp16", "no"),
+}
+"""What may stand where only a few words may."""

@@ -72,8 +72,13 @@ def kl_loss(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
 
 
-def velocity_target(clean: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
-    """v = sqrt(abar) e - sqrt(1 - abar) z (Salimans and Ho 2022), the target of v-prediction."""
+def prediction_target(
+    clean: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor, *, prediction: str
+) -> torch.Tensor:
+    """What the denoiser is to predict: the noise ("epsilon"), or v = sqrt(abar) e - sqrt(1 - abar) z (Salimans and
+    Ho 2022, "v_prediction")."""
+    if prediction == "epsilon":
+        return noise
     return alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
 
 
@@ -82,25 +87,29 @@ def add_noise(clean: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor)
     return alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
 
 
-def velocity_loss(
+def prediction_loss(
     output: torch.Tensor,
     target: torch.Tensor,
     weights: torch.Tensor,
     alpha_bar: torch.Tensor,
     *,
     min_snr: float,
+    prediction: str,
 ) -> torch.Tensor:
-    """Weighted mean squared error of the velocity.
+    """Weighted mean squared error of the prediction.
 
     Args:
         output: (b c f h w).
         target: the same.
         weights: (b 1 f h w), normalised to mean 1 here.
         alpha_bar: (b 1 1 1 1) of each sample's timestep.
-        min_snr: gamma of min-SNR weighting, min(SNR, gamma) / (SNR + 1); 0 = none.
+        min_snr: gamma of min-SNR weighting (Hang et al. 2023): min(SNR, gamma) / SNR for the noise, / (SNR + 1) for
+            the velocity; 0 = none.
+        prediction: "epsilon" or "v_prediction".
     """
     error = (output.float() - target).square() * (weights / weights.mean())
     if min_snr:
         ratio = alpha_bar / (1 - alpha_bar).clamp(min=1e-8)
-        error = error * ratio.clamp(max=min_snr) / (ratio + 1)
+        over = ratio.clamp(min=1e-8) if prediction == "epsilon" else ratio + 1
+        error = error * ratio.clamp(max=min_snr) / over
     return error.mean()

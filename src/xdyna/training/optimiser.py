@@ -23,7 +23,8 @@ ITERATIONS = 5
 class MuonAdamW(torch.optim.Optimizer):
     """Both optimisers behind one `step`.
 
-    Each group has a "share": its learning rate is the run's rate times it.
+    A group's learning rate is `rate` times its "share". `rate` is a tensor on the parameters' device, to be filled
+    before a step: nothing here reads a number back, so that a step can be recorded (`updates.py`).
 
     Args:
         parameters: what learns; convolution kernels (o i h w) count as matrices (o, i h w).
@@ -48,12 +49,25 @@ class MuonAdamW(torch.optim.Optimizer):
         matrices = [p for p in parameters if matrix_rate and _is_matrix(p)]
         chosen = {id(p) for p in matrices}
         others = [p for p in parameters if id(p) not in chosen]
+        device = parameters[0].device
         groups: list[dict[str, Any]] = [
-            {"params": others, "lr": rate, "share": 1.0, "muon": False},
-            {"params": matrices, "lr": matrix_rate, "share": matrix_rate / rate, "muon": True},
+            {"params": others, "share": 1.0, "muon": False, "taken": torch.zeros((), device=device)},
+            {
+                "params": matrices,
+                "share": matrix_rate / rate,
+                "muon": True,
+                "taken": torch.zeros((), device=device),
+            },
         ]
+        self.rate = torch.tensor(rate, device=device)
         defaults = {"weight_decay": weight_decay, "momentum": momentum, "betas": betas}
         super().__init__([group for group in groups if group["params"]], defaults)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a state, wherever its tensors lie."""
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["taken"] = group["taken"].to(self.rate.device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -64,13 +78,17 @@ class MuonAdamW(torch.optim.Optimizer):
                 continue
             # Whole lists at a time: a small network has hundreds of tensors, and on a GPU each kernel of one
             # tensor alone would cost more to start than to run.
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            rate = self.rate * group["share"]
+            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+            group["taken"] += 1
             if group["muon"]:
-                self._step_matrices(parameters, group)
+                self._step_matrices(parameters, group, rate)
             else:
-                self._step_others(parameters, group)
+                self._step_others(parameters, group, rate)
 
-    def _step_matrices(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+    def _step_matrices(
+        self, parameters: list[torch.Tensor], group: dict[str, Any], rate: torch.Tensor
+    ) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -96,31 +114,28 @@ class MuonAdamW(torch.optim.Optimizer):
                 step = directions[number, :height, :width]
                 tall = ahead[place].shape[0] > ahead[place][0].numel()
                 steps.append((step.T if tall else step).reshape(parameters[place].shape))
-            scales = [-group["lr"] * _scale(parameters[place]) for place in places]
-            torch._foreach_mul_(steps, scales)
+            torch._foreach_mul_(steps, [-_scale(parameters[place]) for place in places])
+            torch._foreach_mul_(steps, rate)
             torch._foreach_add_([parameters[place] for place in places], steps)
 
-    def _step_others(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+    def _step_others(self, parameters: list[torch.Tensor], group: dict[str, Any], rate: torch.Tensor) -> None:
         first, second = group["betas"]
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-                state["step"] = 0
-            state["step"] += 1
         gradients = [_gradient(p) for p in parameters]
         means = [self.state[p]["mean"] for p in parameters]
         squares = [self.state[p]["square"] for p in parameters]
         torch._foreach_lerp_(means, gradients, 1 - first)
         torch._foreach_mul_(squares, second)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - second)
-        steps = [self.state[p]["step"] for p in parameters]
-        roots = torch._foreach_div(squares, [1 - second**step for step in steps])
+        roots = torch._foreach_div(squares, 1 - second ** group["taken"])
         torch._foreach_sqrt_(roots)
         torch._foreach_add_(roots, 1e-8)
-        torch._foreach_addcdiv_(
-            parameters, means, roots, [-group["lr"] / (1 - first**step) for step in steps]
-        )
+        steps = torch._foreach_div(means, roots)
+        torch._foreach_mul_(steps, -rate / (1 - first ** group["taken"]))
+        torch._foreach_add_(parameters, steps)
 
 
 def _padded(side: int) -> int:

@@ -1,11 +1,10 @@
-"""Pools of rendered clips, kept on the training device and refreshed as training uses them up.
+"""Pools of clips, kept on the training device and refreshed as training uses them up.
 
-Rendering costs time, and every clip can be learned from many times (other frames, other noise): so a pool is filled
+Making a clip costs time, and every clip can be learned from many times (other frames, other noise): so a pool is filled
 once and then refreshed at a set rate. Pictures and condition maps are kept as uint8, latents as they are computed
 once by the frozen autoencoder.
 
-A pool is a ring of chunks. Chunk `n` is rendered from seed `base + n`, so a pool's content follows from its cursor
-(how many chunks were ever rendered) alone, which is what makes a resumed run equal to one that never stopped.
+A pool is a ring of chunks (`chunks.py`), so its content follows from its cursor (how many chunks were ever taken).
 """
 
 from __future__ import annotations
@@ -13,71 +12,26 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from xdyna.data.synthetic import HELD_OUT_SEED, make_batch
-from xdyna.training.config import DataConfig, LossConfig, StageConfig
+from xdyna.training.chunks import CHUNKS, Chunk, Chunks
+from xdyna.training.config import LossConfig
 from xdyna.training.losses import detail_weights
 from xdyna.training.report import background_motion
 
 logger = logging.getLogger(__name__)
 
-LATENT_BATCH = 64
-"""Frames encoded at a time."""
-RANK_SEEDS = 50_000
-"""Seeds of one process: chunks it may render before it meets those of the next."""
+ENCODE_PIXELS = 4_194_304
+"""Pixels encoded at a time: 64 frames of 256 x 256."""
 
-
-Chunk = dict[str, torch.Tensor]
-
-
-class RenderedChunks(Dataset[Chunk]):
-    """Chunks of the synthetic world by number: what a `Pool` keeps, less what follows from it.
-
-    Args:
-        data: sizes and shares.
-        frames: how many beside the reference.
-        scatter: at random moments, or consecutive.
-        base: seed of chunk 0.
-        device: where to render.
-    """
-
-    def __init__(self, data: DataConfig, frames: int, scatter: bool, base: int, device: torch.device) -> None:
-        self.data, self.frames, self.scatter, self.base, self.device = data, frames, scatter, base, device
-
-    def __len__(self) -> int:
-        return RANK_SEEDS
-
-    @torch.no_grad()
-    def __getitem__(self, chunk: int) -> Chunk:
-        batch = make_batch(
-            self.base + chunk,
-            self.data.chunk,
-            frames=self.frames,
-            size=self.data.size,
-            device=self.device,
-            human_share=self.data.human_share,
-            still_share=self.data.still_share,
-            scatter=self.scatter,
-        )
-        return {
-            "frames": _bytes(batch.frames),
-            "conditions": _bytes(torch.cat([batch.pose, batch.face_local, batch.face_global], 2)),
-            "mask": _bytes(batch.mask),
-            "body": batch.body.float(),
-            "hands": torch.cat([batch.left_hand, batch.right_hand], 2).float(),
-            "head": batch.head.float(),
-            "expression": batch.expression.float(),
-            "human": batch.human,
-        }
+Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Pool:
@@ -90,108 +44,116 @@ class Pool:
         weights: (p 1+f 1 h/8 w/8) float16, the loss's weights at the latents' size.
         body: (p 1+f 18 3), hands: (p 1+f 42 3), head: (p 1+f 3), expression: (p 1+f 8), all float32 in pixels.
         human: (p,) bool.
-        energy: (p,) motion energy of the background (`background_motion`), NaN for scattered frames.
-        latents: (p 1+f c h/8 w/8), scaled, once `encode_with` was called; otherwise None.
+        energy: (p,) motion energy of the background, 0..255; NaN for scattered frames.
+        latents: (p 1+f c h/8 w/8), scaled, once `encode_with` was called.
+        image_features: (p n e) of the references, for models that read CLIP's, or None.
+        rendered: f.
     """
+
+    frames: torch.Tensor
+    conditions: torch.Tensor
+    mask: torch.Tensor
+    weights: torch.Tensor
+    body: torch.Tensor
+    hands: torch.Tensor
+    head: torch.Tensor
+    expression: torch.Tensor
+    human: torch.Tensor
+    energy: torch.Tensor
+    latents: torch.Tensor
 
     def __init__(
         self,
-        data: DataConfig,
-        stage: StageConfig,
+        chunks: Chunks,
+        clips: int,
         *,
+        chunk: int,
+        frames: int,
+        refresh: float,
         loss: LossConfig,
         scatter: bool,
-        seed: int,
         device: torch.device,
         unit: int,
-        rank: int = 0,
         workers: int = 0,
     ) -> None:
         """
         Args:
-            data: sizes and shares.
-            stage: how many frames and clips, and how often they are refreshed.
+            chunks: where clips come from.
+            clips: how many to hold; rounded up to whole chunks.
+            chunk: clips of one chunk.
+            frames: frames of a clip beside the reference.
+            refresh: fresh clips for each that was trained on.
             loss: weights of face, hands and person.
-            scatter: frames at random moments instead of consecutive ones.
-            seed: the run's seed; different runs see different clips.
-            device: where the pool lives and clips are rendered.
+            scatter: the frames are of random moments.
+            device: where the pool lives and synthetic clips are rendered.
             unit: pixels per latent.
-            rank: which of several processes this is; each renders clips of its own.
-            workers: processes that render fresh clips on the CPU, ahead of their use; 0 renders when they are needed,
-                on `device`.
+            workers: processes that make fresh clips on the CPU, ahead of their use; 0 makes them when they are needed.
         """
-        self.data, self.loss, self.scatter, self.unit, self.device = data, loss, scatter, unit, device
-        self.rendered = stage.rendered or stage.frames
-        self.chunks = max(1, -(-stage.pool // data.chunk))
-        self.refresh = stage.refresh
-        # Seeds of one pool: a range of ten million of its own, well below the held-out ones.
-        self.base = 10_000_000 * (1 + seed % 70) + (5_000_000 if scatter else 0) + RANK_SEEDS * rank
-        assert self.base + RANK_SEEDS <= HELD_OUT_SEED
+        self.source, self.chunk, self.rendered, self.refresh = chunks, chunk, frames, refresh
+        self.loss, self.scatter, self.device, self.unit = loss, scatter, device, unit
+        self.chunks = max(1, -(-clips // chunk))
         self.cursor, self.debt = 0, 0.0
         self.workers = workers
-        self._fresh: Iterator[Chunk] | None = None
-        self._vae: Any = None
-        self._tensors: dict[str, torch.Tensor] = {}
+        self.image_features: torch.Tensor | None = None
+        self._ahead: Iterator[Chunk] | None = None
+        self._encoder: Encoder | None = None
+        self._image_encoder: Encoder | None = None
+        self._names: list[str] = []
 
     def __len__(self) -> int:
-        return self.chunks * self.data.chunk
-
-    def __getattr__(self, name: str) -> torch.Tensor:
-        try:
-            return self.__dict__["_tensors"][name]
-        except KeyError:
-            raise AttributeError(name) from None
+        return self.chunks * self.chunk
 
     def fill(self, *, cursor: int = 0, cache: Path | None = None) -> None:
-        """Render until the pool is full, or until it stands where it stood at `cursor`.
+        """Make clips until the pool is full, or until it stands where it stood at `cursor`.
 
         Args:
             cursor: a `cursor` of earlier; 0 for a fresh pool.
-            cache: a file written by `save`; what it holds is not rendered again.
+            cache: a file written by `save`; what it holds is not made again.
         """
         started, target = time.monotonic(), max(cursor, self.chunks)
         if cache is not None and cache.is_file():
             self._load(cache, limit=target)
         first = self.cursor
-        for chunk in range(max(self.cursor, target - self.chunks), target):
-            self._render(chunk)
-            if chunk % 10 == 9:
+        here = self.source.on(self.device)
+        for number in range(max(self.cursor, target - self.chunks), target):
+            self._store(number, here[number])
+            if number % 10 == 9:
                 logger.info(
-                    "pool: %d of %d clips",
-                    (chunk + 1 - first) * self.data.chunk,
-                    (target - first) * self.data.chunk,
+                    "pool: %d of %d clips", (number + 1 - first) * self.chunk, (target - first) * self.chunk
                 )
         if target > first:
-            logger.info(
-                "pool: %d clips rendered in %.0f s",
-                (target - first) * self.data.chunk,
-                time.monotonic() - started,
-            )
+            seconds = time.monotonic() - started
+            logger.info("pool: %d clips made in %.0f s", (target - first) * self.chunk, seconds)
 
     def use(self, clips: int) -> None:
-        """Tell the pool that `clips` clips were trained on: it renders fresh ones as its refresh rate says."""
+        """Tell the pool that `clips` clips were trained on: it takes fresh ones as its refresh rate says."""
         self.debt += clips * self.refresh
-        while self.debt >= self.data.chunk:
+        while self.debt >= self.chunk:
             if self.workers:
-                self._fresh = self._fresh or self._render_ahead()
-                self._store(self.cursor, next(self._fresh))
+                self._ahead = self._ahead or self._make_ahead()
+                self._store(self.cursor, next(self._ahead))
             else:
-                self._render(self.cursor)
-            self.debt -= self.data.chunk
+                self._store(self.cursor, self.source.on(self.device)[self.cursor])
+            self.debt -= self.chunk
 
     def close(self) -> None:
-        """End the processes that render ahead."""
-        self._fresh = None
+        """End the processes that make clips ahead."""
+        self._ahead = None
 
-    def encode_with(self, vae: Any) -> None:
-        """Encode every clip, and from now on every fresh one, with the frozen autoencoder `vae`."""
-        self._vae = vae
-        for chunk in range(self.chunks):
-            self._encode(chunk)
+    def encode_with(self, encoder: Encoder, *, image_encoder: Encoder | None = None) -> None:
+        """Encode every clip, and from now on every fresh one.
+
+        Args:
+            encoder: uint8 pictures (n 3 h w) -> scaled latents (n c h/8 w/8).
+            image_encoder: uint8 references (n 3 h w) -> CLIP's features (n m e).
+        """
+        self._encoder, self._image_encoder = encoder, image_encoder
+        for number in range(self.chunks):
+            self._encode(number)
 
     def save(self, path: Path) -> None:
-        """Write what was rendered (not the latents) to `path`, for a later `fill`."""
-        tensors = {name: value.cpu() for name, value in self._tensors.items() if name != "latents"}
+        """Write what was made (not the latents) to `path`, for a later `fill`."""
+        tensors = {name: getattr(self, name).cpu() for name in self._names}
         temporary = path.with_suffix(".tmp")
         save_file(
             tensors, temporary, metadata={"fingerprint": self._fingerprint(), "cursor": str(self.cursor)}
@@ -204,24 +166,22 @@ class Pool:
             cursor = int(metadata.get("cursor", 0))
             if metadata.get("fingerprint") != self._fingerprint() or cursor > limit:
                 return
-            self._tensors = {name: file.get_tensor(name).to(self.device) for name in file.keys()}  # noqa: SIM118
+            self._names = list(file.keys())
+            for name in self._names:
+                setattr(self, name, file.get_tensor(name).to(self.device))
             self.cursor = cursor
 
     def _fingerprint(self) -> str:
-        """Of everything that the rendered clips depend on."""
-        parts = (self.data, self.loss, self.scatter, self.rendered, self.chunks, self.base, self.unit)
+        """Of everything that the content depends on, but the cursor."""
+        parts = (self.source.fingerprint(), self.loss, self.chunks, self.unit)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
-    def _render(self, chunk: int) -> None:
-        """Render chunk number `chunk` into its place in the ring."""
-        self._store(chunk, self._chunks(self.device)[chunk])
-
-    def _render_ahead(self) -> Iterator[Chunk]:
-        """Chunks from the cursor on, rendered on the CPU by other processes, in order."""
+    def _make_ahead(self) -> Iterator[Chunk]:
+        """Chunks from the cursor on, made on the CPU by other processes, in order."""
         loader = DataLoader(
-            self._chunks(torch.device("cpu")),
+            self.source.on(torch.device("cpu")),
             batch_size=None,
-            sampler=range(self.cursor, RANK_SEEDS),
+            sampler=range(self.cursor, CHUNKS),
             num_workers=self.workers,
             prefetch_factor=1,
             pin_memory=self.device.type == "cuda",
@@ -229,13 +189,10 @@ class Pool:
         )
         return iter(loader)
 
-    def _chunks(self, device: torch.device) -> RenderedChunks:
-        return RenderedChunks(self.data, self.rendered, self.scatter, self.base, device)
-
     @torch.no_grad()
-    def _store(self, chunk: int, rendered: Chunk) -> None:
+    def _store(self, number: int, made: Chunk) -> None:
         """Put a chunk into its place in the ring."""
-        fresh = {name: value.to(self.device, non_blocking=True) for name, value in rendered.items()}
+        fresh = {name: value.to(self.device, non_blocking=True) for name, value in made.items()}
         weights = torch.stack(
             [
                 detail_weights(mask.float() / 255, head, hands, config=self.loss)
@@ -244,19 +201,20 @@ class Pool:
         )
         small = functional.avg_pool2d(weights.flatten(0, 1), self.unit).unflatten(0, weights.shape[:2])
         fresh["weights"] = small.half()
-        fresh["energy"] = self._energy(fresh["frames"], fresh["mask"])
-        if not self._tensors:
-            self._tensors = {
-                name: value.new_zeros((len(self), *value.shape[1:])) for name, value in fresh.items()
-            }
-        place = self._place(chunk)
+        if "energy" not in fresh:
+            fresh["energy"] = self._energy(fresh["frames"], fresh["mask"])
+        if not self._names:
+            self._names = list(fresh)
+            for name, value in fresh.items():
+                setattr(self, name, value.new_zeros((len(self), *value.shape[1:])))
+        place = self._place(number)
         for name, value in fresh.items():
-            self._tensors[name][place] = value
-        self.cursor = chunk + 1
-        if self._vae is not None:
-            self._encode(chunk)
+            getattr(self, name)[place] = value
+        self.cursor = number + 1
+        self._encode(number)
 
     def _energy(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Of filmed clips: how much changes outside the person."""
         if self.scatter:
             return torch.full((len(frames),), torch.nan, device=self.device)
         parts = [
@@ -266,36 +224,28 @@ class Pool:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def _encode(self, chunk: int) -> None:
-        assert self._vae is not None
-        place = self._place(chunk)
+    def _encode(self, number: int) -> None:
+        if self._encoder is None:
+            return
+        place = self._place(number)
         frames = self.frames[place]
-        latents = torch.cat(
-            [encode_frames(self._vae, part) for part in frames.flatten(0, 1).split(LATENT_BATCH)]
-        )
+        at_once = max(1, ENCODE_PIXELS // (frames.shape[-1] * frames.shape[-2]))
+        latents = torch.cat([self._encoder(part) for part in frames.flatten(0, 1).split(at_once)])
         latents = latents.unflatten(0, frames.shape[:2])
-        if "latents" not in self._tensors:
-            self._tensors["latents"] = latents.new_zeros((len(self), *latents.shape[1:]))
-        self._tensors["latents"][place] = latents
+        if not hasattr(self, "latents"):
+            self.latents = latents.new_zeros((len(self), *latents.shape[1:]))
+        self.latents[place] = latents
+        if self._image_encoder is not None:
+            features = self._image_encoder(frames[:, 0]).half()
+            if self.image_features is None:
+                self.image_features = features.new_zeros((len(self), *features.shape[1:]))
+            self.image_features[place] = features
 
-    def _place(self, chunk: int) -> slice:
-        start = (chunk % self.chunks) * self.data.chunk
-        return slice(start, start + self.data.chunk)
-
-
-def encode_frames(vae: Any, frames: torch.Tensor) -> torch.Tensor:
-    """Scaled latents, (n c h/8 w/8), of uint8 pictures (n 3 h w): the mean of the posterior, less its shift, scaled."""
-    config = vae.config
-    with torch.autocast(frames.device.type, dtype=torch.bfloat16, enabled=frames.device.type == "cuda"):
-        mean = vae.encode(to_signed(frames)).latent_dist.mean
-    return (mean.float() - (config.shift_factor or 0.0)) * config.scaling_factor
+    def _place(self, number: int) -> slice:
+        start = (number % self.chunks) * self.chunk
+        return slice(start, start + self.chunk)
 
 
 def to_signed(frames: torch.Tensor) -> torch.Tensor:
     """uint8 pixels as float32 in [-1, 1]."""
     return frames.float() / 127.5 - 1
-
-
-def _bytes(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels in [0, 1] as uint8."""
-    return (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8)
