@@ -8,5 +8,5 @@ import sys
 from xdyna import XDynaPipeline
 
 photo, video, out = sys.argv[1:4]
-output = XDynaPipeline.from_pretrained("embedded")(photo, video, frames=16, seed=1)
+output = XDynaPipeline.from_pretrained("embedded")(photo, video, frames=8, seed=1)
 print(output.save(out, overwrite=True), output.frames.shape)

@@ -18,6 +18,6 @@ def people() -> Gallery:
 @cache
 def clips(count: int = 4, frames: int = 16, size: int = 160) -> list[tuple[np.ndarray, np.ndarray]]:
     """Frames (f h w 3) uint8 and exact landmarks (f 68 3) of people talking, blinking and turning."""
-    batch = make_batch(71, count, frames=frames - 1, size=(size, size), human_share=1.0, maps=False)
+    batch = make_batch(72, count, frames=frames - 1, size=(size, size), human_share=1.0, maps=False)
     frames_ = (batch.frames.permute(0, 1, 3, 4, 2).numpy() * 255 + 0.5).astype(np.uint8)
     return [(frames_[i], batch.face[i].numpy()) for i in range(count)]

@@ -131,7 +131,7 @@ def test_lasting_smiles_count_as_much_as_asked() -> None:
 
 
 def test_a_shut_mouth_opens_and_a_lid_closes() -> None:
-    face = people().faces[2]
+    face = people().faces[0]
     warper = FaceWarper(face.picture, face.landmarks)
     pose = turned(0)
     away = Inside(None, np.zeros((68, 2)), np.ones(3))

@@ -63,7 +63,8 @@ class Mp4Sink:
         )
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata.update(tags or {})
-        options = {"crf": "0" if lossless else str(crf)}
+        # With several threads x264 does not always write the same bytes for the same frames (seen in 1 of 25 files).
+        options = {"crf": "0" if lossless else str(crf), "threads": "1"}
         if key_every is not None:
             options |= {"g": str(key_every), "keyint_min": str(key_every), "sc_threshold": "0"}
         codec = "libx264rgb" if lossless else "libx264"
