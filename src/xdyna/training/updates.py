@@ -8,6 +8,7 @@ records a step once as CUDA graphs and replays it, which costs the host next to 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,13 +70,11 @@ class PlainUpdate:
         return losses
 
 
-class GraphedUpdate:
-    """The same, recorded as two CUDA graphs: passes, and the optimiser; gradients are averaged between them.
+class FlatUpdate:
+    """The same with all gradients in one tensor, which several processes average in one exchange of their own.
 
-    Args: as `PlainUpdate`, with the learner as it is (no wrapper) and a `MuonAdamW`.
-
-    Raises:
-        OptionError: not on CUDA, or with something that cannot be recorded.
+    Args: as `PlainUpdate`, with the learner as it is (no wrapper) and a `MuonAdamW`. All processes must begin with the
+    same weights.
     """
 
     def __init__(
@@ -90,22 +89,12 @@ class GraphedUpdate:
         clip_norm: float,
         accumulate: int,
     ) -> None:
-        if run.device.type != "cuda" or run.config.runtime.precision == "fp16" or processes.sharded:
-            raise OptionError(
-                "runtime.graphs",
-                "needs CUDA, precision bf16 or no, and no FSDP",
-                "Set runtime.graphs = false",
-            )
-        assert isinstance(optimiser, MuonAdamW)
         self.run, self.learner, self.compute = run, learner, compute
         self.optimiser, self.averages, self.processes = optimiser, averages, processes
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.gradients = _flat_gradients(optimiser)
-        self.stream = torch.cuda.Stream()
-        self.done = 0
         self.batch: Batch = {}
         self.losses: Losses = {}
-        self.passes = self.settling = None
 
     def __call__(self, draw: Draw) -> Losses:
         """Update once; see `PlainUpdate`."""
@@ -114,33 +103,20 @@ class GraphedUpdate:
             self._take(draw())
             self._run("passes", self._pass)
         if self.processes.count > 1:
-            torch.distributed.all_reduce(self.gradients, torch.distributed.ReduceOp.AVG)
+            torch.distributed.all_reduce(self.gradients)
+            self.gradients /= self.processes.count
         self._run("settling", self._settle)
-        self.done += 1
         return self.losses
 
     def _take(self, batch: Batch) -> None:
+        """Copy a batch to where the passes read it."""
         if not self.batch:
             self.batch = {name: value.clone() for name, value in batch.items()}
         for name, value in batch.items():
             self.batch[name].copy_(value)
 
     def _run(self, name: str, function: Callable[[], None]) -> None:
-        """Do it plainly at first, then record it, then replay the record."""
-        graph: torch.cuda.CUDAGraph | None = getattr(self, name)
-        if graph is None:
-            # On a stream of its own: what ran on the default stream cannot be recorded.
-            self.stream.wait_stream(torch.cuda.current_stream())
-            if self.done < WARM_UP:
-                with torch.cuda.stream(self.stream):
-                    function()
-                torch.cuda.current_stream().wait_stream(self.stream)
-                return
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-                function()
-            setattr(self, name, graph)
-        graph.replay()
+        function()
 
     def _pass(self) -> None:
         with self.run.autocast():
@@ -155,14 +131,51 @@ class GraphedUpdate:
         self.averages.update()
 
 
+class GraphedUpdate(FlatUpdate):
+    """A `FlatUpdate`, recorded as two CUDA graphs: the passes, and the optimiser with all that follows.
+
+    Raises:
+        OptionError: not on CUDA, or with something that cannot be recorded.
+    """
+
+    def __init__(self, run: Run, learner: nn.Module, compute: Compute, **parts: Any) -> None:
+        if run.device.type != "cuda" or run.config.runtime.precision == "fp16" or parts["processes"].sharded:
+            raise OptionError(
+                "runtime.graphs",
+                "needs CUDA, precision bf16 or no, and no FSDP",
+                "Set runtime.graphs = false",
+            )
+        assert isinstance(parts["optimiser"], MuonAdamW)
+        super().__init__(run, learner, compute, **parts)
+        self.stream = torch.cuda.Stream()
+        self.calls: dict[str, int] = {}
+        self.graphs: dict[str, torch.cuda.CUDAGraph] = {}
+
+    def _run(self, name: str, function: Callable[[], None]) -> None:
+        """Do it plainly at first, then record it, then replay the record."""
+        if name not in self.graphs:
+            # On a stream of its own: what ran on the default stream cannot be recorded.
+            self.stream.wait_stream(torch.cuda.current_stream())
+            self.calls[name] = self.calls.get(name, 0) + 1
+            if self.calls[name] <= WARM_UP:
+                with torch.cuda.stream(self.stream):
+                    function()
+                torch.cuda.current_stream().wait_stream(self.stream)
+                return
+            graph = torch.cuda.CUDAGraph()
+            # other threads of this process may use the device meanwhile
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                function()
+            self.graphs[name] = graph
+        self.graphs[name].replay()
+
+
 def _flat_gradients(optimiser: torch.optim.Optimizer) -> torch.Tensor:
     """One tensor for all gradients; every parameter's is a view of it, laid out as the parameter."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
     start = 0
     for parameter in parameters:
-        parameter.grad = flat[start : start + parameter.numel()].as_strided(
-            parameter.shape, parameter.stride(), start
-        )
+        parameter.grad = flat.as_strided(parameter.shape, parameter.stride(), start)
         start += parameter.numel()
     return flat
