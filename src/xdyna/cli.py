@@ -250,8 +250,8 @@ def _add_convert(verbs: Any) -> None:
     parser.add_argument(
         "format",
         choices=["official", "base"],
-        help="official: the published X-Dyna; base: what it was trained from, with a fresh Dynamics-Adapter "
-        "and S-Face (configs/train/sd15.toml starts there)",
+        help="official: the published X-Dyna; base: what training starts from, with a fresh "
+        "Dynamics-Adapter and S-Face embedding (configs/train/sd15.toml)",
     )
     parser.add_argument("source", metavar="SRC", help="the pretrained_weights folder")
     parser.add_argument("-o", "--output", metavar="DIR", help="the model folder to write")
