@@ -23,13 +23,7 @@ from xdyna.sampling import Tokens
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("official")
-    small = Size()
-    size = dataclasses.replace(
-        small,
-        vae={"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4},
-        image={**small.image, "image_size": 224, "patch_size": 56},
-    )
-    tree = write_tree(folder, size=size)
+    tree = write_tree(folder, size=Size.for_pipeline())
     assert main(["convert", "official", str(tree), "-o", str(folder / "x-dyna"), "-q"]) == 0
     return folder / "x-dyna"
 

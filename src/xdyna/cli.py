@@ -108,10 +108,11 @@ def run_convert(chosen: argparse.Namespace) -> None:
     """`xdyna convert`."""
     import torch
 
-    from xdyna.convert import convert_official
+    from xdyna.convert import convert_base, convert_official
 
+    convert = {"official": convert_official, "base": convert_base}[chosen.format]
     with _Bars(chosen.quiet) as bars:
-        report = convert_official(
+        report = convert(
             chosen.source,
             chosen.output,
             dtype=getattr(torch, chosen.dtype),
@@ -241,8 +242,17 @@ def _add_convert(verbs: Any) -> None:
         help="published weights to our layout",
         description="Turn the official repository's pretrained_weights/ folder into a model folder of safetensors.\n"
         "Every key is accounted for; anything missing, extra or of a wrong shape is an error.",
+        epilog="examples:\n"
+        "  xdyna convert official pretrained_weights --check\n"
+        "  xdyna convert official pretrained_weights -o x-dyna\n"
+        "  xdyna convert base pretrained_weights -o base --dtype float32",
     )  # fmt: skip
-    parser.add_argument("format", choices=["official"], help="whose checkpoints SRC holds")
+    parser.add_argument(
+        "format",
+        choices=["official", "base"],
+        help="official: the published X-Dyna; base: what training starts from, with a fresh "
+        "Dynamics-Adapter and S-Face embedding (configs/train/sd15.toml)",
+    )
     parser.add_argument("source", metavar="SRC", help="the pretrained_weights folder")
     parser.add_argument("-o", "--output", metavar="DIR", help="the model folder to write")
     parser.add_argument("--check", action="store_true", help="only report, write nothing")

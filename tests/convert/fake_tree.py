@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,16 @@ class Size:
         }
     )
     resampler: tuple[int, int, int] = (64, 2, 4)  # width, layers, tokens
+
+    @staticmethod
+    def for_pipeline() -> Size:
+        """Small, with an autoencoder and an image encoder as the pipeline wants them: sides of 1/8 and 224."""
+        small = Size()
+        return replace(
+            small,
+            vae={"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4},
+            image={**small.image, "image_size": 224, "patch_size": 56},
+        )
 
     @staticmethod
     def full() -> Size:
@@ -310,6 +320,9 @@ def write_tree(
         write_json(
             tree / place / "config.json", config if channels == 3 else {**config, "conditioning_channels": 6}
         )
+
+    say("openpose")
+    save(tree / OPENPOSE / "diffusion_pytorch_model.bin", fill(shapes_of(controlnet(size, 3))))
 
     say("vae")
     vae = autoencoder(size)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.convert import fake_tree
 from tests.convert.fake_tree import CONTROLNET2, IP, OPENPOSE, SD, Size
+from tests.convert.spoil import ADAPTER, BASE, VAE, State, edit, only, replace, state_of, without
 from tests.convert.test_checkpoint import Bomb
 from xdyna.convert import ConversionReport, convert_official
 from xdyna.convert.unet import unet_config
@@ -20,54 +20,16 @@ from xdyna.errors import OptionError, OutputError, WeightsError
 from xdyna.models import XDynaUNet
 from xdyna.weights import describe_models, load_components, read_index
 
-State = dict[str, torch.Tensor]
 UNET = "unet/unet-checkpoint-epoch-5.ckpt"
-BASE = f"{SD}/unet/animatediff_v15_v1_ipplus.pth"
 POSE = "controlnet/controlnet-checkpoint-epoch-5.ckpt"
 FACE = "controlnet_face/controlnet-face-checkpoint-epoch-2.ckpt"
-VAE = f"{SD}/vae/diffusion_pytorch_model.bin"
-ADAPTER = f"{IP}/ip-adapter-plus_sd15.bin"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_tree.write_tree(tmp_path_factory.mktemp("official"))
-
-
-@pytest.fixture
-def tree(whole: Path, tmp_path: Path) -> Path:
-    """A copy to spoil, of hard links: replace files, never write into them."""
-    return Path(shutil.copytree(whole, tmp_path / "pretrained_weights", copy_function=os.link))
 
 
 @pytest.fixture(scope="module")
 def converted(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ConversionReport]:
     folder = tmp_path_factory.mktemp("converted") / "official"
     return folder, convert_official(whole.parent, folder)  # the repository does as well
-
-
-def state_of(path: Path) -> State:
-    content = torch.load(path, weights_only=True)
-    content = content.get("state_dict", content)
-    return {name.replace("module.", ""): tensor for name, tensor in content.items()}
-
-
-def replace(path: Path, content: object) -> None:
-    path.unlink(missing_ok=True)
-    fake_tree.save(path, content)
-
-
-def edit(path: Path, change: Callable[[State], State]) -> None:
-    replace(path, change(state_of(path)))
-
-
-def without(*marks: str) -> Callable[[State], State]:
-    return lambda state: {n: t for n, t in state.items() if not any(mark in n for mark in marks)}
-
-
-def only(*marks: str) -> Callable[[State], State]:
-    return lambda state: {n: t for n, t in state.items() if any(mark in n for mark in marks)}
 
 
 def check(tree: Path) -> ConversionReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from xdyna.weights.storage import LazyTensor
 ADAPTER = (".attn1.to_q_ff.", ".attn1.to_out_ff.")
 QUERY, SHARED_QUERY = ".attn1.to_q_ff.weight", ".attn1.to_q.weight"
 POSITIONS = ".pos_encoder.pe"
+ZEROS, FRESH_ZEROS = "zeros, as nothing gives it", "zeros (fresh)"
 
 _SAME_NAMES = (
     "in_channels",
@@ -105,57 +106,127 @@ def plan_unet(
     module = build_empty(COMPONENTS["unet"], config, subject=subject.parent)
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_partial(own, expected, "unet")
-    if not any(mark in name for name in own.shapes for mark in ADAPTER):
+    if not _adapter_names(own.shapes):
         raise WeightsError(
             own.path,
             "holds none of the Dynamics-Adapter's parameters (attn1.to_q_ff, attn1.to_out_ff)",
             likely_cause("unet", expected, own.shapes) or "Give unet-checkpoint-epoch-5.ckpt of X-Dyna",
         )
-    tensors: dict[str, LazyTensor] = {}
-    origins: dict[str, list[str]] = {}
-
-    def take(name: str, origin: str, tensor: LazyTensor) -> None:
-        tensors[name] = tensor
-        origins.setdefault(origin, []).append(name)
-
     missing = [name for name in expected if name not in own.shapes]
-    for name in expected:
-        if name in own.shapes:
-            take(name, own.path.name, own.lazy(name, dtype))
-    files, checkpoints = [own.path], [own]
     base = Checkpoint(base_path) if base_path is not None and missing else None
     if base is not None:
         _check_partial(base, expected, "base")
-        files.append(base.path)
-        checkpoints.append(base)
+    filled = _fill(expected, own, base, ip_adapter, dtype)
+    _check_complete(own, base, expected, filled)
+    part = _part(module, filled, own, base, ip_adapter)
+    if not missing:
+        unused = f"; {base_path.name} was not needed" if base_path is not None else ""
+        part.notes.insert(0, f"the checkpoint is complete{unused}")
+    zeros = part.origins.get(ZEROS, ())
+    if zeros:
+        part.notes.append(
+            f"WARNING: {len(zeros)} parameters of the Dynamics-Adapter's output (to_out_ff) are in no file and "
+            "were set to zero: there the reference has no effect. The official code would leave them random"
+        )
+    return part
+
+
+def plan_base_unet(
+    base: Checkpoint, ip_adapter: Checkpoint, config: Mapping[str, Any], *, subject: Path, dtype: torch.dtype
+) -> Part:
+    """Plan the UNet that training starts from: the base file and a fresh Dynamics-Adapter.
+
+    `attn1.to_q_ff` is a copy of `attn1.to_q`, `attn1.to_out_ff` is zero (evaluation.md 1.1): the reference has no
+    effect at first. Should the base lack positions or `to_k_ip`, `to_v_ip`, they come from where `plan_unet` takes
+    them.
+
+    Args:
+        base: animatediff_v15_v1_ipplus.pth.
+        ip_adapter: ip-adapter-plus_sd15.
+        config: of our UNet (`unet_config`).
+        subject: the config's file, for messages.
+        dtype: what floating tensors become.
+
+    Raises:
+        WeightsError: a parameter that nothing gives, that does not belong, or has another shape; a base that has
+            a Dynamics-Adapter already.
+    """
+    module = build_empty(COMPONENTS["unet"], config, subject=subject.parent)
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    trained = _adapter_names(base.shapes)
+    if trained:
+        raise WeightsError(
+            base.path,
+            f"has {len(trained)} parameters of a Dynamics-Adapter ({first_of(trained)}): it is no base, "
+            "but X-Dyna's UNet, trained",
+            "To go on from that, start from what `xdyna convert official` makes of it; "
+            "for the base, give animatediff_v15_v1_ipplus.pth",
+        )
+    _check_partial(base, expected, "base")
+    filled = _fill(expected, None, base, ip_adapter, dtype)
+    _check_complete(None, base, expected, filled)
+    return _part(module, filled, None, base, ip_adapter)
+
+
+def _fill(
+    expected: Shapes,
+    own: Checkpoint | None,
+    base: Checkpoint | None,
+    ip_adapter: Checkpoint,
+    dtype: torch.dtype,
+) -> dict[str, tuple[str, LazyTensor]]:
+    """Name -> where it comes from and the tensor, for every parameter that has a source."""
+    filled: dict[str, tuple[str, LazyTensor]] = {}
     ip_names = _ip_adapter_names(expected, ip_adapter)
-    for name in missing:
+    for name, shape in expected.items():
         shared = name.replace(QUERY, SHARED_QUERY)
-        if name.endswith(QUERY):
+        if own is not None and name in own.shapes:
+            filled[name] = own.path.name, own.lazy(name, dtype)
+        elif name.endswith(QUERY):
             if base is not None and shared in base.shapes:
-                take(name, f"{base.path.name}, copied from attn1.to_q", base.lazy(shared, dtype))
+                filled[name] = f"{base.path.name}, copied from attn1.to_q", base.lazy(shared, dtype)
         elif base is not None and name in base.shapes:
-            take(name, base.path.name, base.lazy(name, dtype))
+            filled[name] = base.path.name, base.lazy(name, dtype)
         elif ".attn1.to_out_ff." in name:
-            take(name, "zeros, as nothing gives it", _zeros(expected[name], dtype))
+            filled[name] = ZEROS if own is not None else FRESH_ZEROS, _zeros(shape, dtype)
         elif name.endswith(POSITIONS):
-            take(name, "the formula (a sinusoid)", _positions(expected[name], dtype))
+            filled[name] = "the formula (a sinusoid)", _positions(shape, dtype)
         elif name in ip_names:
-            take(name, ip_adapter.path.name, ip_adapter.lazy(ip_names[name], dtype))
-            if ip_adapter.path not in files:
-                files.append(ip_adapter.path)
-                checkpoints.append(ip_adapter)
-    _check_complete(own, base, expected, tensors)
+            filled[name] = ip_adapter.path.name, ip_adapter.lazy(ip_names[name], dtype)
+    return filled
+
+
+def _part(
+    module: torch.nn.Module,
+    filled: Mapping[str, tuple[str, LazyTensor]],
+    own: Checkpoint | None,
+    base: Checkpoint | None,
+    ip_adapter: Checkpoint,
+) -> Part:
+    origins: dict[str, list[str]] = {}
+    for name, (origin, _) in filled.items():
+        origins.setdefault(origin, []).append(name)
+    notes = []
+    checkpoints = [checkpoint for checkpoint in (own, base) if checkpoint is not None]
+    if ip_adapter.path.name in origins:
+        checkpoints.append(ip_adapter)
+    else:
+        count = len(ip_adapter.part("ip_adapter."))
+        notes.append(f"{count} to_k_ip and to_v_ip of {ip_adapter.path.name} were not needed")
     return Part(
         "unet",
-        files=tuple(files),
+        files=tuple(checkpoint.path for checkpoint in checkpoints),
         config=network_config(module),
         weight_file=weight_name(module),
-        tensors=tensors,
+        tensors={name: tensor for name, (_, tensor) in filled.items()},
         origins={origin: tuple(names) for origin, names in origins.items()},
-        notes=_notes(missing, base_path, origins, ip_adapter),
+        notes=notes,
         checkpoints=tuple(checkpoints),
     )
+
+
+def _adapter_names(shapes: Shapes) -> list[str]:
+    return [name for name in shapes if any(mark in name for mark in ADAPTER)]
 
 
 def _check_partial(checkpoint: Checkpoint, expected: Shapes, component: str) -> None:
@@ -165,40 +236,21 @@ def _check_partial(checkpoint: Checkpoint, expected: Shapes, component: str) -> 
 
 
 def _check_complete(
-    own: Checkpoint, base: Checkpoint | None, expected: Shapes, tensors: Mapping[str, LazyTensor]
+    own: Checkpoint | None, base: Checkpoint | None, expected: Shapes, filled: Collection[str]
 ) -> None:
-    left = [name for name in expected if name not in tensors]
+    left = [name for name in expected if name not in filled]
     if not left:
         return
     if base is None:
         file = next(file for file in OFFICIAL_FILES if file.name == "base")
         remedy = f"It has to be completed from {file.place}: get it at {file.source}"
     else:
-        remedy = f"{base.path.name} lacks them too; it may be cut short, or a file of another model"
+        lacks = f"{base.path.name} lacks them too; it" if own is not None else "It"
+        remedy = f"{lacks} may be cut short, or a file of another model"
         remedy = likely_cause("base", expected, base.shapes) or remedy
-    raise WeightsError(own.path, f"{len(left)} parameters missing ({first_of(left)})", remedy)
-
-
-def _notes(
-    missing: list[str],
-    base_path: Path | None,
-    origins: Mapping[str, list[str]],
-    ip_adapter: Checkpoint,
-) -> list[str]:
-    notes = []
-    if not missing:
-        unused = f"; {base_path.name} was not needed" if base_path is not None else ""
-        notes.append(f"the checkpoint is complete{unused}")
-    zeros = [name for origin, names in origins.items() if origin.startswith("zeros") for name in names]
-    if zeros:
-        notes.append(
-            f"WARNING: {len(zeros)} parameters of the Dynamics-Adapter's output (to_out_ff) are in no file and "
-            "were set to zero: there the reference has no effect. The official code would leave them random"
-        )
-    if not any(origin == ip_adapter.path.name for origin in origins):
-        count = len(ip_adapter.part("ip_adapter."))
-        notes.append(f"{count} to_k_ip and to_v_ip of {ip_adapter.path.name} were not needed")
-    return notes
+    subject = own or base
+    assert subject is not None
+    raise WeightsError(subject.path, f"{len(left)} parameters missing ({first_of(left)})", remedy)
 
 
 def _ip_adapter_names(expected: Shapes, ip_adapter: Checkpoint) -> dict[str, str]:

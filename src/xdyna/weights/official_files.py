@@ -23,6 +23,7 @@ _I2V = "https://huggingface.co/space-xun/i2v_adapter"
 _SD_PLACE = "initialization/unet_initialization/SD/stable-diffusion-v1-5"
 _SD_PLACES = (_SD_PLACE, "initialization/unet_initialization/SD", "**/stable-diffusion-v1-5", "**/SD")
 _IP_PLACE = "initialization/unet_initialization/IP-Adapter/IP-Adapter/models"
+_OPENPOSE_PLACE = "initialization/controlnets_initialization/controlnet/control_v11p_sd15_openpose"
 _NETWORK_FILES = (
     "diffusion_pytorch_model.safetensors",
     "model.safetensors",
@@ -40,12 +41,13 @@ class OfficialFile:
     """One file of the official tree.
 
     Attributes:
-        name: short name: a component's, or "base", "sd_config", "pose_config", "face_config", "ip_adapter".
+        name: short name: a component's, or "base", "sd_config", "pose_config", "face_config", "openpose",
+            "ip_adapter".
         place: where the README draws it, under pretrained_weights.
         patterns: glob patterns in the order they are tried; ".*" at the end stands for any of `SUFFIXES`.
         source: where to download it.
         licence: of that download.
-        required: whether a conversion can do without it.
+        required: whether `xdyna convert official` needs it.
         purpose: what it is.
     """
 
@@ -79,7 +81,8 @@ OFFICIAL_FILES: tuple[OfficialFile, ...] = (
         _I2V,
         "Apache-2.0",
         False,
-        "Stable Diffusion with AnimateDiff and IP-Adapter-plus: completes a partial UNet checkpoint",
+        "Stable Diffusion with AnimateDiff and IP-Adapter-plus: completes a partial UNet checkpoint; "
+        "for `xdyna convert base` it has to be there",
     ),
     OfficialFile(
         "sd_config",
@@ -101,15 +104,21 @@ OFFICIAL_FILES: tuple[OfficialFile, ...] = (
     ),
     OfficialFile(
         "pose_config",
-        "initialization/controlnets_initialization/controlnet/control_v11p_sd15_openpose/config.json",
-        (
-            "initialization/controlnets_initialization/controlnet/control_v11p_sd15_openpose/config.json",
-            "**/control_v11p_sd15_openpose/config.json",
-        ),
+        f"{_OPENPOSE_PLACE}/config.json",
+        _in_places((_OPENPOSE_PLACE, "**/control_v11p_sd15_openpose"), "", ("config.json",)),
         _XDYNA,
         "OpenRAIL",
         False,
         "the pose ControlNet's layout (lllyasviel/control_v11p_sd15_openpose)",
+    ),
+    OfficialFile(
+        "openpose",
+        f"{_OPENPOSE_PLACE}/diffusion_pytorch_model.safetensors",
+        _in_places((_OPENPOSE_PLACE, "**/control_v11p_sd15_openpose"), "", _NETWORK_FILES),
+        "https://huggingface.co/lllyasviel/control_v11p_sd15_openpose",
+        "OpenRAIL",
+        False,
+        "what both ControlNets are trained from: only for `xdyna convert base`",
     ),
     OfficialFile(
         "face_controlnet",
@@ -187,7 +196,7 @@ OFFICIAL_FILES: tuple[OfficialFile, ...] = (
         "the CLIP ViT-H image encoder",
     ),
 )
-"""Every file that the official inference code reads, but for the face detector's."""
+"""Every file that the official inference code reads, but for the face detector's, and what training starts from."""
 
 
 def official_root(source: str | Path) -> Path:
