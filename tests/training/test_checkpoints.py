@@ -111,3 +111,10 @@ def test_a_fresh_run_can_start_from_a_model(
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, unet=wider))
     with pytest.raises(WeightsError, match="does not fit the config"):
         train(config, output=tmp_path / "other", max_steps=1, device="cpu")
+
+
+def test_a_split_export_can_leave_the_judge_out(finished_run: Path, tmp_path: Path) -> None:
+    export_split(finished_run, tmp_path / "parts", with_judge=False)
+    join_split(tmp_path / "parts", tmp_path / "joined" / "model", storage="fp32")
+    assert load_components(tmp_path / "joined" / "model")["unet"] is not None
+    assert not (tmp_path / "joined" / "judge.safetensors").exists()

@@ -65,9 +65,10 @@ def _export(words: list[str]) -> int:
     parser.add_argument(
         "--split", type=int, metavar="MIB", help="write bf16 files of at most this size instead"
     )
+    parser.add_argument("--no-judge", action="store_true", help="leave the judge out of the split files")
     given = parser.parse_args(words)
     if given.split:
-        export_split(given.run, given.output, limit=given.split)
+        export_split(given.run, given.output, limit=given.split, with_judge=not given.no_judge)
     else:
         export_model(given.run, given.output, storage=given.storage)
     return 0

@@ -106,8 +106,12 @@ def export_model(
     write_model(config, networks, Path(output), storage=storage, card=card)
 
 
-def export_split(folder: str | Path, output: str | Path, *, limit: int = 15) -> list[Path]:
+def export_split(
+    folder: str | Path, output: str | Path, *, limit: int = 15, with_judge: bool = True
+) -> list[Path]:
     """Write a run's averaged weights in bf16 files of at most `limit` MiB, and a json that says what they are.
+
+    Without the judge, which a run's folder has in a file of its own, they are 4 MiB less.
 
     Returns:
         the files written.
@@ -117,7 +121,7 @@ def export_split(folder: str | Path, output: str | Path, *, limit: int = 15) -> 
     output.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{name}/{key}": value.to(torch.bfloat16).contiguous()
-        for name, network in {**networks.named(), "judge": judge}.items()
+        for name, network in {**networks.named(), **({"judge": judge} if with_judge else {})}.items()
         for key, value in network.state_dict().items()
     }
     parts: list[dict[str, torch.Tensor]] = [{}]
@@ -150,7 +154,8 @@ def export_split(folder: str | Path, output: str | Path, *, limit: int = 15) -> 
 def join_split(
     folder: str | Path, output: str | Path, *, storage: str = "int8", card: str | None = None
 ) -> None:
-    """Put the files of `export_split` together into a model folder, and the judge beside it as judge.safetensors."""
+    """Put the files of `export_split` together into a model folder, and the judge, if they hold it, beside it as
+    judge.safetensors."""
     folder, output = Path(folder), Path(output)
     try:
         index = json.loads((folder / PARTS_FILE).read_text(encoding="utf-8"))
@@ -169,7 +174,8 @@ def join_split(
     config = build_config(index["config"], source=str(folder / PARTS_FILE))
     networks, judge = _assemble(config, weights, index["latents"])
     write_model(config, networks, output, storage=storage, card=card)
-    judge.save(output.parent / JUDGE_FILE)
+    if "judge" in weights:
+        judge.save(output.parent / JUDGE_FILE)
 
 
 def load_initial(networks: Networks, model: str) -> dict[str, float]:
@@ -237,7 +243,8 @@ def _assemble(
     config: TrainConfig, weights: dict[str, dict[str, torch.Tensor]], latents: dict[str, float]
 ) -> tuple[Networks, Judge]:
     networks, judge = build_networks(config, seed=config.seed), Judge(config.judge_width)
-    for name, network in {**networks.named(), "judge": judge}.items():
+    loaded = {**networks.named(), **({"judge": judge} if "judge" in weights else {})}
+    for name, network in loaded.items():
         try:
             network.load_state_dict(weights[name])
         except (KeyError, RuntimeError) as error:

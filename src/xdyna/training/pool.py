@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,6 +187,7 @@ class Pool:
             prefetch_factor=1,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context="spawn",
+            worker_init_fn=_outlive_signals,
         )
         return iter(loader)
 
@@ -244,6 +246,12 @@ class Pool:
     def _place(self, number: int) -> slice:
         start = (number % self.chunks) * self.chunk
         return slice(start, start + self.chunk)
+
+
+def _outlive_signals(worker: int) -> None:
+    """Launchers and Ctrl-C signal whole groups of processes; the training stops cleanly, and its workers after it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def to_signed(frames: torch.Tensor) -> torch.Tensor:
