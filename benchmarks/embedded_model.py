@@ -14,7 +14,7 @@ The cases are fixed by seed and no training may see them (`xdyna.data.synthetic.
 
 OUT holds report.json, report.md (the bars of issue 3), knob.png, case_NN.png, cross_NN.png, knob_NN.mp4 and so on.
 
-report.json: cases, people, still, frames, steps, seed, size, device, dtype, model, hash, judge, seconds_per_clip, and
+report.json: cases, people, still, frames, steps, seed, size, device, dtype, folder, hash, judge, seconds_per_clip, suites, and
 the blocks truth, autoencoder, copy_reference, model, cross_driven, cross_rendered, cross_rendered_truth, and knob:
 {told: block} with told = none, 0.0 ... 2.0 and true. A figure is {value, low, high, clips, frames}: low to high is a
 bootstrap interval of 95 % over clips, null where there is nothing to measure. A block's figures:
@@ -137,7 +137,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     )
     animator = Animator(pipeline, steps=given.steps, seed=given.seed)
     report = measure(animator, judge, plan)
-    report = {"model": str(given.model), "hash": pipeline.hash, "judge": str(given.judge), **report}
+    report = {"folder": str(given.model), "hash": pipeline.hash, "judge": str(given.judge), **report}
     media.write_json(output / "report.json", report)
     (output / "report.md").write_text(markdown(report), encoding="utf-8")
     return report

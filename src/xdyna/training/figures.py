@@ -65,7 +65,8 @@ def mean(value: float, frames: int) -> Part:
 def paired(first: np.ndarray, second: np.ndarray) -> Part:
     """Two values (f,) of every frame of a clip, to be correlated over the frames of all clips."""
     x, y = first.astype(np.float64), second.astype(np.float64)
-    return Part("correlation", (len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y), len(x))
+    sums = (len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y)
+    return Part("correlation", tuple(float(n) for n in sums), len(x))
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:

@@ -234,8 +234,9 @@ def read_person(
     overlap = None if mask is None else _overlap(logits, mask.flatten(0, 1)).unflatten(0, (clips, frames))
     read = found.unflatten(0, (clips, frames)).float().cpu().numpy()
     wanted, known = expression.float().cpu().numpy(), head.float().cpu().numpy()
-    inside = ((known[..., :2] > 0) & (known[..., :2] < (size[1], size[0]))).all(-1)
-    large = inside & (known[..., 2] >= LARGE_HEAD)
+    x, y, half = np.moveaxis(known, -1, 0)
+    inside = (x > 0) & (x < size[1]) & (y > 0) & (y < size[0])
+    large = inside & (half >= LARGE_HEAD)
     readings = []
     for clip in range(clips):
         reading: Reading = {}
