@@ -14,10 +14,11 @@ The cases are fixed by seed and no training may see them (`xdyna.data.synthetic.
 
 OUT holds report.json, report.md (the bars of issue 3), knob.png, case_NN.png, cross_NN.png, knob_NN.mp4 and so on.
 
-report.json: cases, people, still, frames, steps, seed, size, device, dtype, folder, hash, judge, seconds_per_clip, suites, and
-the blocks truth, autoencoder, copy_reference, model, cross_driven, cross_rendered, cross_rendered_truth, and knob:
-{told: block} with told = none, 0.0 ... 2.0 and true. A figure is {value, low, high, clips, frames}: low to high is a
-bootstrap interval of 95 % over clips, null where there is nothing to measure. A block's figures:
+report.json: cases, people, still, frames, steps, seed, size, device, dtype, folder, hash, judge, seconds_per_clip,
+suites, and the blocks truth, autoencoder, copy_reference, model, cross_driven, cross_rendered, cross_rendered_truth, and
+knob: {told: block} with told = none, 0.0 ... 2.0 and true; change.NAME of such a block is its difference from none, on
+the same clips, which is what "person error unchanged" means. A figure is {value, low, high, clips, frames}: low to high
+is a bootstrap interval of 95 % over clips, null where there is nothing to measure. A block's figures:
 
 * psnr_all, psnr, psnr_still, psnr_person, psnr_head, psnr_head_large: dB, means over clips. "autoencoder
   reconstruction" of the bars is autoencoder.psnr, "PSNR, still-camera scenes" model.psnr_still, "identity: head crop"
@@ -52,12 +53,14 @@ from tqdm import tqdm
 from xdyna import media
 from xdyna.errors import OptionError, XdynaError
 from xdyna.pipeline import XDynaPipeline
-from xdyna.training.figures import Tally, nested
+from xdyna.training.figures import Figure, Tally, nested
 from xdyna.training.judge import Judge
 from xdyna.training.report import Truth, read_person, read_pixels
 
 SUITES = ("self", "cross", "knob", "sheets")
 KNOBS = (0.0, 0.5, 1.0, 1.5, 2.0)
+KEPT_BY_KNOB = ("joint_error_pct", "psnr_person", "psnr_head")
+"""What the knob should not change."""
 MOVIES = 4
 """How many cases of each suite become a video, too."""
 _HERE = Path(__file__).parent
@@ -176,9 +179,14 @@ def measure(animator: Animator, judge: Judge, plan: Plan) -> dict[str, Any]:
         if "." not in block:
             report[block] = nested(tally.figures(block))
     if "knob" in chosen:
-        report["knob"] = {name: nested(tally.figures(f"knob.{name}")) for name in told}
+        report["knob"] = {name: nested(_knob_figures(tally, name)) for name in told}
         write_curve(plan.output / "knob.png", knob_panels(tally))
     return report
+
+
+def _knob_figures(tally: Tally, name: str) -> dict[str, Figure]:
+    changes = {f"change.{kept}": tally.change(f"knob.{name}", "knob.none", kept) for kept in KEPT_BY_KNOB}
+    return {**tally.figures(f"knob.{name}"), **changes}
 
 
 def knob_panels(tally: Tally) -> dict[str, Any]:

@@ -62,7 +62,8 @@ BESIDE = {
 
 _KNOB = {
     "moving scenes, 0-255": "scene_motion_mean", "still walls, 0-255": "still_motion",
-    "joint error, %": "joint_error_pct", "person, dB": "psnr_person", "mouth": "expressions.mouth_open",
+    "joint error, %": "joint_error_pct", "its change": "change.joint_error_pct", "person, dB": "psnr_person",
+    "its change, dB": "change.psnr_person",
 }  # fmt: skip
 
 
@@ -80,15 +81,15 @@ def markdown(report: Mapping[str, Any]) -> str:
         if bar.block in report:
             found = lookup(report[bar.block], bar.name)
             verdict = bar.verdict(None if found is None else found["value"])
-            beside = _beside(report, bar.name) if bar.block == "model" else [""] * len(BESIDE)
+            beside = _beside(report, bar.name, bar.block)
             lines.append(
                 _row([bar.label, _bound(bar.least), _bound(bar.aim), _cell(found), verdict, *beside])
             )
     shown = {(bar.block, bar.name) for bar in BARS}
-    for block in ("model", "cross_driven", "cross_rendered", "cross_rendered_truth"):
+    for block in ("model", "cross_driven", "cross_rendered"):
         for name in _names(report.get(block, {})):
             if (block, name) not in shown:
-                beside = _beside(report, name) if block == "model" else [""] * len(BESIDE)
+                beside = _beside(report, name, block)
                 cell = _cell(lookup(report[block], name))
                 lines.append(
                     _row([name if block == "model" else f"{block}.{name}", "", "", cell, "", *beside])
@@ -118,8 +119,12 @@ def _names(block: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _beside(report: Mapping[str, Any], name: str) -> list[str]:
-    found = [lookup(report.get(block, {}), name) for block in BESIDE]
+def _beside(report: Mapping[str, Any], name: str, block: str) -> list[str]:
+    """What is known beside a block's figure: of cross_rendered the true frames only."""
+    others = {"model": list(BESIDE), "cross_rendered": ["", "cross_rendered_truth", ""]}.get(
+        block, [""] * len(BESIDE)
+    )
+    found = [lookup(report.get(other, {}), name) for other in others]
     return ["" if one is None or one["value"] is None else f"{one['value']:.3g}" for one in found]
 
 

@@ -45,6 +45,22 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.87 <= covered / 200 <= 0.99
 
 
+def test_a_change_is_seen_through_clips_that_differ_more() -> None:
+    generator = np.random.default_rng(2)
+    before = generator.normal(10, 3, 20)
+    after = before + 0.5 + generator.normal(0, 0.1, 20)
+    tally = Tally()
+    for block, values in (("before", before), ("after", after)):
+        tally.add(block, [{"error": mean(float(v), 4)} for v in values])
+    found = tally.change("after", "before", "error")
+    assert found.value == pytest.approx(after.mean() - before.mean())
+    assert 0.4 < found.low < found.high < 0.6
+    apart = tally.figures("after")["error"]
+    assert apart.high - apart.low > 10 * (found.high - found.low)
+    with pytest.raises(ValueError, match="same clips"):
+        figure([mean(1, 1)], less=[])
+
+
 def test_few_clips_say_so() -> None:
     alone = figure([mean(2.0, 5)])
     assert alone.value == 2

@@ -100,22 +100,33 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Sums (... clips k) to figures (...): the ratio of the sums, the median of the clips' ratios, a correlation."""
 
 
-def figure(parts: Sequence[Part], *, draws: int = DRAWS, seed: int = 0) -> Figure:
+def figure(
+    parts: Sequence[Part], *, less: Sequence[Part] | None = None, draws: int = DRAWS, seed: int = 0
+) -> Figure:
     """Make a figure of what the clips add.
 
     Args:
         parts: of one kind.
+        less: of the same clips, in the same order, measured in another way; the figure is then the difference of the
+            two. Its interval is much narrower than those of the two, since both see the same clips in every draw.
         draws: for the interval; 0 leaves it out.
         seed: of these draws; the same clips always give the same interval.
     """
+    if less is not None and len(less) != len(parts):
+        raise ValueError(f"{len(parts)} clips less {len(less)}: only the same clips can be compared")
     if not parts:
         return Figure(math.nan, math.nan, math.nan, 0, 0)
-    combine = KINDS[parts[0].kind]
-    sums = np.array([part.sums for part in parts], np.float64)
+    sides = [parts] if less is None else [parts, less]
+    sums = np.stack([np.array([part.sums for part in side], np.float64) for side in sides])
+
+    def combine(chosen: np.ndarray) -> np.ndarray:
+        found = KINDS[parts[0].kind](chosen)
+        return found[0] if less is None else found[0] - found[1]
+
     low = high = math.nan
     if draws and len(parts) > 1:
         picks = np.random.default_rng(seed).integers(0, len(parts), (draws, len(parts)))
-        drawn = combine(sums[picks])
+        drawn = combine(sums[:, picks])
         drawn = drawn[np.isfinite(drawn)]
         if len(drawn):
             outside = (1 - COVERED) / 2
@@ -139,6 +150,11 @@ class Tally:
     def figures(self, block: str) -> dict[str, Figure]:
         """All figures of a block, by name; empty for a block that nothing was added to."""
         return {name: figure(parts) for name, parts in self._parts.get(block, {}).items()}
+
+    def change(self, block: str, other: str, name: str) -> Figure:
+        """How much larger a figure is in a block than in another one of the same clips."""
+        parts, less = (self._parts.get(held, {}).get(name, []) for held in (block, other))
+        return figure(parts, less=less)
 
     def blocks(self) -> list[str]:
         """Names of the blocks, in the order in which they came."""
