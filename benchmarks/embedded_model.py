@@ -15,10 +15,10 @@ The cases are fixed by seed and no training may see them (`xdyna.data.synthetic.
 OUT holds report.json, report.md (the bars of issue 3), knob.png, case_NN.png, cross_NN.png, knob_NN.mp4 and so on.
 
 report.json: cases, people, still, frames, steps, seed, size, device, dtype, folder, hash, judge, seconds_per_clip,
-suites, and the blocks truth, autoencoder, copy_reference, model, cross_driven, cross_rendered, cross_rendered_truth, and
-knob: {told: block} with told = none, 0.0 ... 2.0 and true; change.NAME of such a block is its difference from none, on
-the same clips, which is what "person error unchanged" means. A figure is {value, low, high, clips, frames}: low to high
-is a bootstrap interval of 95 % over clips, null where there is nothing to measure. A block's figures:
+suites, and the blocks truth, autoencoder, copy_reference, model, cross_driven, cross_rendered, cross_rendered_truth,
+and knob: {told: block} with told = none, 0.0 ... 2.0 and true; change.NAME of such a block is its difference from none
+on the same clips, which is what "person error unchanged" means. A figure is {value, low, high, clips, frames}: low to
+high is a bootstrap interval of 95 % over clips, null where there is nothing to measure. A block's figures:
 
 * psnr_all, psnr, psnr_still, psnr_person, psnr_head, psnr_head_large: dB, means over clips. "autoencoder
   reconstruction" of the bars is autoencoder.psnr, "PSNR, still-camera scenes" model.psnr_still, "identity: head crop"
