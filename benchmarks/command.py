@@ -44,8 +44,10 @@ def measure(what: str, command: list[str]) -> Measured:
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
+    # Popen did not see the end itself, and would warn of a process still running.
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
     return Measured(what, time.perf_counter() - begin, usage.ru_maxrss / 1024)
 
 

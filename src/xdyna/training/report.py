@@ -1,8 +1,9 @@
 """What is measured on held-out synthetic clips, and the sheets to look at.
 
 The truth is exact, so a generated video is measured three ways: against the true pixels (PSNR), by the judge (does the
-person do what the driver does), and by its own changes from frame to frame where no person is (does a scene move as
-much as the true one, and does a still wall stay still).
+person do what the driver does), and by its own changes from frame to frame (does a scene move as much as the true one,
+does a still wall stay still, does anything flicker). Every clip is measured alone (`read_pixels`, `read_person`);
+`figures` makes figures of many clips.
 """
 
 from __future__ import annotations
@@ -14,10 +15,22 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from xdyna.data.synthetic import SCENES, SyntheticBatch
+from xdyna.training.figures import Part, mean, paired
 from xdyna.training.judge import JUDGED_EXPRESSIONS, Judge, visible_joints
 
-REPORTED_EXPRESSIONS = ("mouth_open", "smile", "lid", "gaze_x", "gaze_y", "brow", "yaw")
+REPORTED_EXPRESSIONS = ("mouth_open", "smile", "lid", "gaze_x", "gaze_y", "brow", "yaw", "pitch")
+LARGE_HEAD = 24.0
+"""Half height in pixels from which on a head counts as large: eyes and mouths of smaller ones are a few pixels."""
+LEAST_MOTION = 0.5
+"""Background motion, 0..255, from which on a scene's motion can be compared with another."""
+MARGIN = 1 / 32
+"""Share of the picture's shorter side round the person that is no background: outlines are soft, pictures come in
+compressed blocks of 8 pixels, and a person a pixel off is no moving wall."""
 JUDGE_BATCH = 64
+
+Reading = dict[str, Part]
+"""What one clip adds to every figure that it can be measured by."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,8 @@ class Truth:
         body: (n f 18 3) and head: (n f 3), in pixels.
         expression: (n f 8).
         human: (n,) bool; still: (n,) bool, nothing in the background moves.
+        travels: (n,) bool, the camera moves; company: (n,) bool, there is a second person.
+        scene: (n,) int, places in `SCENES`.
     """
 
     frames: torch.Tensor
@@ -39,6 +54,20 @@ class Truth:
     expression: torch.Tensor
     human: torch.Tensor
     still: torch.Tensor
+    travels: torch.Tensor
+    company: torch.Tensor
+    scene: torch.Tensor
+
+    @staticmethod
+    def of(batch: SyntheticBatch) -> Truth:
+        """Of rendered clips."""
+        resting = torch.tensor([1.0, 0, 0, 0], device=batch.camera.device)
+        travels = ((batch.camera - resting).abs() > 1e-6).flatten(1).any(1)
+        return Truth(
+            frames=batch.frames[:, 1:].float(), mask=batch.mask[:, 1:].float(), body=batch.body[:, 1:].float(),
+            head=batch.head[:, 1:].float(), expression=batch.expression[:, 1:].float(), human=batch.human,
+            still=batch.still, travels=travels, company=batch.company, scene=batch.scene,
+        )  # fmt: skip
 
 
 def psnr(video: torch.Tensor, truth: torch.Tensor, *, where: torch.Tensor | None = None) -> torch.Tensor:
@@ -54,27 +83,39 @@ def psnr(video: torch.Tensor, truth: torch.Tensor, *, where: torch.Tensor | None
     """
     error = (video - truth).square()
     if where is None:
-        mean = error.mean((1, 2, 3, 4))
+        average = error.mean((1, 2, 3, 4))
     else:
         covered = where.sum((1, 2, 3, 4)) * error.shape[2]
-        mean = torch.where(covered > 0, (error * where).sum((1, 2, 3, 4)) / covered, torch.nan)
-    return -10 * mean.clamp(min=1e-6).log10()
+        average = torch.where(covered > 0, (error * where).sum((1, 2, 3, 4)) / covered, torch.nan)
+    return -10 * average.clamp(min=1e-6).log10()
 
 
-def background_motion(video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def background_motion(video: torch.Tensor, mask: torch.Tensor, *, margin: float = 0.0) -> torch.Tensor:
     """Mean absolute change from frame to frame where no person is, in 0..255.
 
     Args:
         video: (n f 3 h w) in [0, 1].
         mask: (n f 1 h w) of the **true** person.
+        margin: how far round the person nothing counts either, as a share of the picture's shorter side.
 
     Returns:
-        (n,); NaN for a clip without background.
+        (n,); NaN for a clip without background, or of one frame.
     """
-    empty = ((mask[:, 1:] < 0.01) & (mask[:, :-1] < 0.01)).float()
-    change = video.diff(dim=1).abs() * empty
-    covered = 3 * empty.sum((1, 2, 3, 4))
-    return torch.where(covered > 0, 255 * change.sum((1, 2, 3, 4)) / covered.clamp(min=1), torch.nan)
+    empty = _background(mask, margin)
+    return _average(video.diff(dim=1).abs(), empty[:, 1:] * empty[:, :-1])
+
+
+def flicker(video: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Mean of |v(t+1) - 2 v(t) + v(t-1)| / 2, in 0..255: what jumps to and fro; steady change does not count.
+
+    Args:
+        video: (n f 3 h w) in [0, 1].
+        where: (n f 1 h w) of 0 and 1; a pixel counts where it is 1 in all three frames.
+
+    Returns:
+        (n,); NaN where nothing counts, or with less than three frames.
+    """
+    return _average(video.diff(n=2, dim=1).abs() / 2, where[:, 2:] * where[:, 1:-1] * where[:, :-2])
 
 
 def head_discs(head: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -85,68 +126,132 @@ def head_discs(head: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return (((x - cx) ** 2 + (y - cy) ** 2) < radius**2).float()[:, :, None]
 
 
-def pixel_measures(video: torch.Tensor, truth: Truth) -> dict[str, float]:
-    """PSNR and motion of generated clips.
+def read_pixels(video: torch.Tensor, truth: Truth) -> list[Reading]:
+    """Measure generated clips against the true pixels and by their own changes.
 
     Returns:
-        psnr (clips with people), psnr_still (those of them before still scenes), psnr_head, scene_motion_ratio
-        (generated / true, moving scenes), still_motion (0..255, still scenes).
+        for each clip, of these what applies to it:
+
+        * psnr_all: of every clip; psnr: with a person; psnr_still: with a person, before what stands still;
+        * psnr_person: of the person's pixels; psnr_head: of the disc round the head whose radius is half the head's
+          height, so that it holds the head and hardly anything of a wall that is easy to get right; psnr_head_large:
+          of heads of `LARGE_HEAD` and more in the clip's mean;
+        * scene_motion: background motion, generated over true, of moving scenes before a steady camera and without a
+          second person (the ratio of the sums); scene_motion_median: the median of the clips' ratios;
+          scene_motion_by_kind.KIND; scene_motion_mean: the generated one itself, 0..255; scene_motion_true;
+          camera_motion: the ratio for moving cameras;
+        * still_motion: 0..255, background pixels of clips in which nothing stirs behind the person;
+        * flicker_still: 0..255, of the same pixels; flicker_scene and flicker_person: generated over true, of moving
+          scenes' backgrounds and of people.
     """
-    people, still = truth.human, truth.still
-    whole = psnr(video, truth.frames)
-    head = psnr(video, truth.frames, where=head_discs(truth.head, _size(video)))
-    moved, true = background_motion(video, truth.mask), background_motion(truth.frames, truth.mask)
-    # A scene that hardly moves would make its ratio anything.
-    moving = ~still & (true > 0.5)
-    return {
-        "psnr": _mean(whole[people]),
-        "psnr_still": _mean(whole[people & still]),
-        "psnr_head": _mean(head[people]),
-        "scene_motion_ratio": _mean(moved[moving]) / max(_mean(true[moving]), 1e-6),
-        "still_motion": _mean(moved[still]),
+    size = (video.shape[-2], video.shape[-1])
+    background, person = _background(truth.mask, MARGIN), (truth.mask > 0.5).float()
+    values = {
+        "whole": psnr(video, truth.frames),
+        "person": psnr(video, truth.frames, where=truth.mask),
+        "head": psnr(video, truth.frames, where=head_discs(truth.head, size)),
+        "head_size": truth.head[..., 2].mean(1),
+        "moved": background_motion(video, truth.mask, margin=MARGIN),
+        "true": background_motion(truth.frames, truth.mask, margin=MARGIN),
+        "flickers": flicker(video, background),
+        "flickers_true": flicker(truth.frames, background),
+        "person_flickers": flicker(video, person),
+        "person_flickers_true": flicker(truth.frames, person),
+        "human": truth.human,
+        "still": truth.still,
+        "travels": truth.travels,
+        "company": truth.company,
+        "scene": truth.scene,
     }
+    table = {name: value.tolist() for name, value in values.items()}
+    clips = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    return [_pixel_parts(clip, video.shape[1]) for clip in clips]
+
+
+def _pixel_parts(clip: dict[str, float], frames: int) -> Reading:
+    """The parts of one clip from its values, those that are NaN left out."""
+    parts = {"psnr_all": mean(clip["whole"], frames)}
+    if clip["human"]:
+        parts["psnr"] = mean(clip["whole"], frames)
+        parts["psnr_person"] = mean(clip["person"], frames)
+        parts["psnr_head"] = mean(clip["head"], frames)
+        if clip["still"]:
+            parts["psnr_still"] = parts["psnr"]
+        if clip["head_size"] >= LARGE_HEAD:
+            parts["psnr_head_large"] = parts["psnr_head"]
+        parts["flicker_person"] = _compared(clip["person_flickers"], clip["person_flickers_true"], frames)
+    if clip["still"]:
+        parts["still_motion"] = mean(clip["moved"], frames)
+        parts["flicker_still"] = mean(clip["flickers"], frames)
+    elif clip["true"] > LEAST_MOTION and not clip["travels"] and not clip["company"]:
+        kind = SCENES[int(clip["scene"])]
+        motion = _compared(clip["moved"], clip["true"], frames)
+        parts["scene_motion"] = parts[f"scene_motion_by_kind.{kind}"] = motion
+        parts["scene_motion_median"] = Part("median", motion.sums, frames)
+        parts["scene_motion_mean"] = mean(clip["moved"], frames)
+        parts["scene_motion_true"] = mean(clip["true"], frames)
+        parts["flicker_scene"] = _compared(clip["flickers"], clip["flickers_true"], frames)
+    elif clip["true"] > LEAST_MOTION and clip["travels"]:
+        parts["camera_motion"] = _compared(clip["moved"], clip["true"], frames)
+    return {name: part for name, part in parts.items() if not np.isnan(part.sums).any()}
 
 
 @torch.no_grad()
-def judged_measures(video: torch.Tensor, truth: Truth, *, judge: Judge) -> dict[str, float]:
-    """What the judge reads off generated clips with people, against the truth of their driver.
+def read_person(
+    video: torch.Tensor,
+    *,
+    body: torch.Tensor,
+    head: torch.Tensor,
+    expression: torch.Tensor,
+    judge: Judge,
+    mask: torch.Tensor | None = None,
+) -> list[Reading]:
+    """What the judge reads off clips with people, against where and how the person should be.
+
+    Args:
+        video: (n f 3 h w) in [0, 1].
+        body: (n f 18 3) and head: (n f 3), in pixels.
+        expression: (n f 8).
+        judge: the judge.
+        mask: (n f 1 h w), where known.
 
     Returns:
-        joint_error_pct (mean distance, percent of the width), mask_iou, and the correlation of each expression.
+        for each clip joint_error_pct (mean distance of the joints inside of the picture, percent of the width),
+        mask_iou, and the correlation of each expression: expressions.NAME over the frames whose head's middle is
+        in the picture, expressions_large.NAME over those whose head is `LARGE_HEAD` or more as well.
     """
-    people = truth.human
-    frames = video[people].flatten(0, 1) * 2 - 1
-    body, head = truth.body[people].flatten(0, 1), truth.head[people].flatten(0, 1)
-    if not len(frames):
-        return {"joint_error_pct": float("nan"), "mask_iou": float("nan")}
-    parts = [judge(f, h) for f, h in zip(frames.split(JUDGE_BATCH), head.split(JUDGE_BATCH), strict=True)]
-    logits, joints, expression = (torch.cat(values) for values in zip(*parts, strict=True))
-    places, seen = visible_joints(body, _size(video))
-    height, width = _size(video)
-    scale = torch.tensor([1.0, height / width], device=video.device)
-    distance = ((joints - places) * scale).norm(dim=-1)
-    true_mask = (
-        functional.interpolate(truth.mask[people].flatten(0, 1).float(), logits.shape[-2:], mode="area") > 0.5
-    )
-    read_mask = logits > 0
-    union = (read_mask | true_mask).flatten(1).sum(1).clamp(min=1)
-    iou = (read_mask & true_mask).flatten(1).sum(1) / union
-    measures = {
-        "joint_error_pct": 100 * ((distance * seen).sum() / seen.sum().clamp(min=1)).item(),
-        "mask_iou": iou.float().mean().item(),
-    }
-    target = truth.expression[people].flatten(0, 1)
-    for name in REPORTED_EXPRESSIONS:
-        index = JUDGED_EXPRESSIONS.index(name)
-        measures[f"{name}_correlation"] = correlation(expression[:, index], target[:, index])
-    return measures
-
-
-def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Pearson's correlation of two (n,) tensors; 0 where one of them does not vary."""
-    first, second = first.double() - first.double().mean(), second.double() - second.double().mean()
-    scale = first.norm() * second.norm()
-    return (first @ second / scale).item() if scale > 1e-9 else 0.0
+    clips, frames = video.shape[:2]
+    size = (video.shape[-2], video.shape[-1])
+    if not clips:
+        return []
+    flat, heads = video.flatten(0, 1) * 2 - 1, head.flatten(0, 1)
+    parts = [judge(f, h) for f, h in zip(flat.split(JUDGE_BATCH), heads.split(JUDGE_BATCH), strict=True)]
+    logits, joints, found = (torch.cat(values) for values in zip(*parts, strict=True))
+    places, seen = visible_joints(body.flatten(0, 1), size)
+    scale = torch.tensor([1.0, size[0] / size[1]], device=video.device)
+    distance = (((joints - places) * scale).norm(dim=-1) * seen).unflatten(0, (clips, frames)).sum((1, 2))
+    counted = seen.unflatten(0, (clips, frames)).sum((1, 2))
+    overlap = None if mask is None else _overlap(logits, mask.flatten(0, 1)).unflatten(0, (clips, frames))
+    read = found.unflatten(0, (clips, frames)).float().cpu().numpy()
+    wanted, known = expression.float().cpu().numpy(), head.float().cpu().numpy()
+    x, y, half = np.moveaxis(known, -1, 0)
+    inside = (x > 0) & (x < size[1]) & (y > 0) & (y < size[0])
+    large = inside & (half >= LARGE_HEAD)
+    readings = []
+    for clip in range(clips):
+        reading: Reading = {}
+        if counted[clip] > 0:
+            reading["joint_error_pct"] = Part(
+                "ratio", (100 * distance[clip].item(), counted[clip].item()), frames
+            )
+        if overlap is not None:
+            reading["mask_iou"] = mean(overlap[clip].mean().item(), frames)
+        for group, picks in (("expressions", inside[clip]), ("expressions_large", large[clip])):
+            for name in REPORTED_EXPRESSIONS if picks.any() else ():
+                index = JUDGED_EXPRESSIONS.index(name)
+                reading[f"{group}.{name}"] = paired(read[clip, picks, index], wanted[clip, picks, index])
+        readings.append(reading)
+    return readings
 
 
 def sheet(rows: Sequence[torch.Tensor], *, columns: int = 8) -> np.ndarray:
@@ -159,7 +264,7 @@ def sheet(rows: Sequence[torch.Tensor], *, columns: int = 8) -> np.ndarray:
     Returns:
         (h w 3) uint8
     """
-    height, width = _size(rows[0])
+    height, width = rows[0].shape[-2], rows[0].shape[-1]
     picture = np.full((len(rows) * (height + 2), columns * (width + 2), 3), 255, np.uint8)
     for number, clip in enumerate(rows):
         picks = torch.linspace(0, len(clip) - 1, min(columns, len(clip))).round().long().tolist()
@@ -170,11 +275,32 @@ def sheet(rows: Sequence[torch.Tensor], *, columns: int = 8) -> np.ndarray:
     return picture
 
 
-def _size(video: torch.Tensor) -> tuple[int, int]:
-    return video.shape[-2], video.shape[-1]
+def _compared(generated: float, true: float, frames: int) -> Part:
+    return Part("ratio", (generated, true), frames)
 
 
-def _mean(values: torch.Tensor) -> float:
-    """Mean of what is not NaN; NaN for nothing."""
-    values = values[~values.isnan()]
-    return values.mean().item() if len(values) else float("nan")
+def _background(mask: torch.Tensor, margin: float) -> torch.Tensor:
+    """(n f 1 h w) of 0 and 1: 1 where no person is, nor within `margin` of one."""
+    there = (mask >= 0.01).float()
+    reach = round(margin * min(mask.shape[-2:]))
+    if reach:
+        # A square's maximum is its columns' of its rows'.
+        flat = functional.max_pool2d(there.flatten(0, 1), (2 * reach + 1, 1), 1, (reach, 0))
+        flat = functional.max_pool2d(flat, (1, 2 * reach + 1), 1, (0, reach))
+        there = flat.unflatten(0, there.shape[:2])
+    return 1 - there
+
+
+def _average(change: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """(n f 3 h w) where (n f 1 h w) is 1, as a mean (n,) on the scale 0..255; NaN where it is nowhere."""
+    covered = change.shape[2] * where.sum((1, 2, 3, 4))
+    total = (change * where).sum((1, 2, 3, 4))
+    return torch.where(covered > 0, 255 * total / covered.clamp(min=1), torch.nan)
+
+
+def _overlap(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Intersection over union (n,) of what the judge takes for the person and the true mask (n 1 h w)."""
+    true = functional.interpolate(mask.float(), logits.shape[-2:], mode="area") > 0.5
+    found = logits > 0
+    union = (found | true).flatten(1).sum(1).clamp(min=1)
+    return ((found & true).flatten(1).sum(1) / union).float()

@@ -1,0 +1,156 @@
+"""Generating many clips at a time with a loaded pipeline, from conditions that are in memory already.
+
+What `XDynaPipeline.animate` does with files, step for step: the same draws in the same order (a case alone gives the
+clip that `xdyna animate --seed` would give), decoded to 8 bits as it does.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from benchmarks.held_out import Job, from_bytes, to_bytes
+
+from xdyna.options import AnimateOptions
+from xdyna.pipeline import XDynaPipeline
+from xdyna.runs import Encoded, Prepared
+from xdyna.sampling import (
+    Controls,
+    Networks,
+    Tokens,
+    WindowPlan,
+    decode_latents,
+    denoise,
+    make_scheduler,
+    set_timesteps,
+    start_latents,
+)
+
+DECODE_BATCH = 16
+"""Frames that the autoencoder sees at a time."""
+
+
+class Animator:
+    """A model that turns jobs into clips.
+
+    Args:
+        pipeline: the loaded model.
+        steps: sampling steps; None takes the model's own.
+        seed: added to the cases' own seeds.
+
+    Attributes:
+        clips, seconds: how many clips it made, and how long that took.
+    """
+
+    def __init__(self, pipeline: XDynaPipeline, *, steps: int | None = None, seed: int = 0) -> None:
+        self.pipeline, self.seed = pipeline, seed
+        self.options = pipeline.fill(AnimateOptions(model=pipeline.name, steps=steps))
+        self.clips, self.seconds = 0, 0.0
+
+    @torch.inference_mode()
+    def __call__(self, job: Job, *, energy: torch.Tensor | float | None = None) -> torch.Tensor:
+        """The clips of a job.
+
+        Args:
+            job: for n cases of f frames.
+            energy: motion energy that the scenes are to have, one for all or (n,); None tells nothing.
+
+        Returns:
+            (n f 3 h w) in [0, 1], of 8 bits.
+        """
+        begin, pipeline, options = time.perf_counter(), self.pipeline, self.options
+        frames = job.pose.shape[1]
+        scheduler = make_scheduler(options.scheduler, pipeline.scheduler)
+        set_timesteps(scheduler, options.steps, pipeline.device)
+        encoded, starts = [], []
+        for picture, own in zip(to_bytes(job.reference), job.seeds, strict=True):
+            # A case's noise is its own, whoever it is generated together with.
+            generator = torch.Generator().manual_seed(self.seed + own)
+            # Of what is prepared, the encoders read the pictures and the prompts only.
+            prepared = Prepared(picture, picture, None, None, options)  # type: ignore[arg-type]
+            found = pipeline.encode(prepared, generator)
+            encoded.append(found)
+            starts.append(
+                start_latents(
+                    found.reference, frames, scheduler,
+                    generator=generator, shared_noise=pipeline.preset.shared_noise,
+                )
+            )  # fmt: skip
+        joined = _joined(encoded)
+        if isinstance(energy, torch.Tensor) and options.guidance != 1 and joined.negative is not None:
+            energy = torch.cat([energy, energy])  # both guidance halves
+        draws = torch.Generator().manual_seed(self.seed)
+        pose, face = self._conditions(job.pose), self._conditions(job.face)
+        latents = denoise(
+            Networks(pipeline.unet, pipeline.pose_controlnet, pipeline.face_controlnet),
+            scheduler,
+            reference=joined.reference,
+            latents=torch.cat(starts),
+            reference_features=joined.features,
+            tokens=joined.tokens,
+            negative=joined.negative,
+            controls=Controls(
+                pose=lambda picks: pose[:, list(picks)],
+                face=lambda picks: face[:, list(picks)],
+            ),
+            guidance=options.guidance,
+            motion=energy,
+            plan=WindowPlan(options.window, options.overlap, options.loop),
+            offsets=torch.randint(0, options.window, (options.steps,), generator=draws).tolist(),
+            generator=draws,
+        )
+        video = torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])
+        self.clips += len(video)
+        self.seconds += time.perf_counter() - begin
+        return video
+
+    @torch.inference_mode()
+    def rebuilt(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frames (n f 3 h w) in [0, 1] through the autoencoder and back."""
+        vae = self.pipeline.vae
+        dtype, config = next(vae.parameters()).dtype, vae.config
+        latents = torch.cat(
+            [
+                vae.encode((part * 2 - 1).to(dtype)).latent_dist.mean.float()
+                for part in frames.flatten(0, 1).split(DECODE_BATCH)
+            ]
+        )
+        scaled = (latents - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        return self.decoded(scaled).unflatten(0, frames.shape[:2])
+
+    def decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (f c h w) to pictures (f 3 8h 8w) in [0, 1], of 8 bits."""
+        parts = [from_bytes(decode_latents(self.pipeline.vae, part)) for part in latents.split(DECODE_BATCH)]
+        return torch.cat(parts).to(latents.device)
+
+    def _conditions(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n f c h w), stretched by each clip's extremes for a model that was trained so, three channels at a time."""
+        if not self.pipeline.preset.stretch_conditions:
+            return pictures
+        parts = []
+        for part in pictures.split(3, 2):
+            low, high = part.amin((1, 2, 3, 4), keepdim=True), part.amax((1, 2, 3, 4), keepdim=True)
+            parts.append(torch.where(high > low, (part - low) / (high - low).clamp(min=1e-6), 0.0))
+        return torch.cat(parts, 2)
+
+
+def _joined(encoded: list[Encoded]) -> Encoded:
+    """References of single cases as one of all of them."""
+    features = None
+    if encoded[0].features is not None:
+        features = tuple(
+            torch.cat(layer) for layer in zip(*(one.features or () for one in encoded), strict=True)
+        )
+    negative = None if encoded[0].negative is None else _tokens([one.negative for one in encoded])
+    return Encoded(
+        torch.cat([one.reference for one in encoded]),
+        _tokens([one.tokens for one in encoded]),
+        negative,
+        features,
+    )
+
+
+def _tokens(several: list[Any]) -> Tokens:
+    parts = {name: [getattr(one, name) for one in several] for name in ("text", "image")}
+    return Tokens(**{name: None if part[0] is None else torch.cat(part) for name, part in parts.items()})
