@@ -1,0 +1,170 @@
+"""Modelled people: the same cast as the drawn people's, on a mesh, with light, shadows and exact truth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xdyna.data.synthetic.camera import camera_at, project
+from xdyna.data.synthetic.draws import Params, onto, to_device
+from xdyna.data.synthetic.modelled.asset import body_on
+from xdyna.data.synthetic.modelled.garments import dress_up
+from xdyna.data.synthetic.modelled.layers import HEAD_UNIT, layers_on
+from xdyna.data.synthetic.modelled.paint import Painter
+from xdyna.data.synthetic.modelled.pose import Pose
+from xdyna.data.synthetic.modelled.picture import Posed, take_picture
+from xdyna.data.synthetic.modelled.sheets import Hangers
+from xdyna.data.synthetic.modelled.shape import rest_bodies
+from xdyna.data.synthetic.modelled.skin import expression_weights, skinned
+from xdyna.data.synthetic.motion import EXPRESSIONS
+from xdyna.data.synthetic.params import SceneParams
+from xdyna.data.synthetic.people import Troupe
+from xdyna.data.synthetic.shapes import Canvas
+from xdyna.data.synthetic.skeleton import SIDES, keypoints
+
+_LETTER = {"right": "R", "left": "L"}
+
+
+class ModelledTroupe(Troupe):
+    """The modelled people of some clips, one row a frame, on the CPU.
+
+    Args:
+        clips: with `identity` as of `shape.measured` and `modelled` as of `shape.sample_modelled`.
+        scene, placed, times, aspect: as of `Troupe`.
+    """
+
+    def __init__(
+        self, clips: dict[str, Params], scene: SceneParams, placed: Params, times: Tensor, aspect: float
+    ) -> None:
+        super().__init__(clips, scene, placed, times, aspect)
+        self.count = times.shape[1]
+        self.view = camera_at(scene.camera, times).flatten(0, 1)
+        self.middle = torch.tensor([aspect / 2, 0.5])
+        body = body_on(torch.device("cpu"))
+        self.rest = rest_bodies(body, clips["identity"], clips["modelled"])
+        spot = {name: value.repeat_interleave(self.count, 0) for name, value in placed.items()}
+        leg = self.identity["thigh"] + self.identity["calf"]
+        ground = spot["y"] + (self.identity["torso"] + leg) * spot["scale"]
+        bones = self.rest[1].repeat_interleave(self.count, 0)
+        self.pose = Pose(body, bones, self.motion, self.state, spot, ground)
+        self.skin = self._skin(torch.device("cpu"))
+        self._know()
+
+    def _skin(self, device: torch.device) -> Tensor:
+        """The skin's vertices in the world (n s 3)."""
+        body = body_on(device)
+        rest, bones = (onto(value, device).repeat_interleave(self.count, 0) for value in self.rest[:2])
+        weights = onto(expression_weights(body, self.state), device)
+        face = (weights @ body.expressions.flatten(1)).unflatten(1, (-1, 3))
+        rest = rest.index_add(1, body.head_vertices, face)
+        pose = self.pose
+        turns, places, scale = (onto(value, device) for value in (pose.turns, pose.places, pose.scale))
+        return skinned(rest, body.weights, bones, turns, places, scale)
+
+    def _seen(self, points: Tensor) -> Tensor:
+        """Points of the world (n k 3 or n 3) in the picture, in frame heights."""
+        return project(points[..., :2], self.view, self.middle)
+
+    def _know(self) -> None:
+        """Exact joints and landmarks of the mesh, in place of the drawn person's."""
+        body, pose = body_on(torch.device("cpu")), self.pose
+
+        def at(name: str) -> Tensor:
+            return pose.places[:, body.bone(name)]
+
+        for side in SIDES:
+            letter = _LETTER[side]
+            for joint, bone in (("shoulder", "upperarm01"), ("elbow", "lowerarm01"), ("wrist", "wrist"),
+                                ("hip", "upperleg01"), ("knee", "lowerleg01"), ("ankle", "foot")):  # fmt: skip
+                self.joints[f"{side}_{joint}"] = self._seen(at(f"{bone}.{letter}"))
+            self.joints[f"{side}_hand"] = self._seen(self._hand(letter))
+        self.joints["neck"] = (self.joints["right_shoulder"] + self.joints["left_shoulder"]) / 2
+        corner = self.skin[:, body.marks]
+        marks = (corner * body.mark_shares[..., None]).sum(2)
+        self.landmarks = self._seen(marks)
+        # The head's middle and half height at rest, carried by its bone.
+        low = self.rest[0][:, :, 1].amin(1)
+        chin = (self.rest[0][:, body.marks[8]] * body.mark_shares[8][:, None]).sum(1)
+        half = (chin[:, 1] - low) / 2
+        middle = torch.stack([0 * half, low + half, 0 * half + 0.03], 1).repeat_interleave(self.count, 0)
+        head = body.bone("head")
+        offset = (middle - pose.rest[:, head])[..., None] * pose.scale[:, None, None]
+        middle = pose.places[:, head] + (pose.turns[:, head] @ offset)[..., 0]
+        self.joints["head"] = self._seen(middle)
+        self.joints["head_radius"] = half.repeat_interleave(self.count, 0) * pose.scale * self.view[:, 0]
+        self.joints["head_roll"] = pose.up + self.view[:, 3]
+        self.marks = self._marks(marks)
+
+    def _hand(self, letter: str) -> Tensor:
+        """The 21 points of a hand (n 21 3): wrist, knuckles and the tips, which lie a last bone further."""
+        body, pose = body_on(torch.device("cpu")), self.pose
+        points = [pose.places[:, body.bone(f"wrist.{letter}")]]
+        for finger in range(1, 6):
+            own = [pose.places[:, body.bone(f"finger{finger}-{k}.{letter}")] for k in (1, 2, 3)]
+            tip = body.bone(f"finger{finger}-3.{letter}")
+            rest = pose.rest[:, tip] - pose.rest[:, body.bone(f"finger{finger}-2.{letter}")]
+            length = 0.92 * pose.scale[:, None, None]
+            points += [*own, own[2] + (pose.turns[:, tip] @ rest[..., None] * length)[..., 0]]
+        return torch.stack(points, 1)
+
+    def _marks(self, marks: Tensor) -> Tensor:
+        """Nose, eyes and ears (n 5 3), see `head.head_marks`."""
+        body, pose = body_on(torch.device("cpu")), self.pose
+        yaw = self.state["yaw"]
+        ones = torch.ones(len(yaw), 1)
+        nose, right, left = (self._seen(p) for p in (marks[:, 30], marks[:, 36:42].mean(1), marks[:, 42:48].mean(1)))
+        rows = [torch.cat([point, ones], 1) for point in (nose, right, left)]
+        for sign in (-1.0, 1.0):
+            # An ear is where the skin is furthest aside, at the eyes' height.
+            rest = torch.tensor([sign * 0.045, -0.927, 0.024]).expand(len(yaw), 3)
+            head = body.bone("head")
+            offset = (rest - pose.rest[:, head])[..., None] * pose.scale[:, None, None]
+            ear = self._seen(pose.places[:, head] + (pose.turns[:, head] @ offset)[..., 0])
+            rows.append(torch.cat([ear, (sign * yaw < 0.35).float()[:, None]], 1))
+        return torch.stack(rows, 1)
+
+    def truth(self, size: tuple[int, int]) -> Params:
+        """Keypoints, head and expression of every frame, in pixels; see `SyntheticBatch`."""
+        known = keypoints(self.joints, self.landmarks, self.marks, size)
+        head = torch.cat([self.joints["head"], self.joints["head_radius"][:, None]], 1)
+        known["head"] = head * size[0]
+        known["expression"] = torch.stack([self.state[name] for name in EXPRESSIONS], 1)
+        return known
+
+    def paint(self, canvas: Canvas, light: Tensor) -> None:
+        """Paint everybody into their frames.
+
+        Args:
+            light: (n 5) on the CPU.
+        """
+        device = canvas.image.device
+        layers = layers_on(device)
+        body = layers.body
+        identity = to_device({k: v for k, v in self.clips["identity"].items() if k != "cloth_texture"}, device)
+        modelled = to_device(self.clips["modelled"], device)
+        state, hung, rows = (to_device(part, device) for part in (self.state, self.hung, self.identity))
+        zoom, middle = onto(self.view, device)[:, 0], onto(self.middle, device)
+        for name in ("hem_lag", "hem_wave"):
+            hung[name] = onto(self.joints[name], device) / zoom
+        rest, bones, _ = (onto(value, device) for value in self.rest)
+        shells, keep = dress_up(layers, identity, rest)
+        pose = self.pose
+        turns, places, scale = (onto(value, device) for value in (pose.turns, pose.places, pose.scale))
+        bones = bones.repeat_interleave(self.count, 0)
+        skin = onto(self.skin, device)
+        shell = skinned(
+            shells.repeat_interleave(self.count, 0), layers.weights[len(body.mean) :], bones, turns, places, scale
+        )
+        cap = shells[:, layers.first["cap"] - len(body.mean) :]
+        low, high = cap.amin(1), cap.amax(1)
+        skull = torch.stack([(low + high) / 2, (high - low) / 2], -1)
+        skull[:, 1, 0], skull[:, 1, 1] = low[:, 1] + HEAD_UNIT, HEAD_UNIT
+        skull = skull.repeat_interleave(self.count, 0)
+        hangers = Hangers(layers, rows, hung, state, turns, places, scale, bones, skull)
+        points = torch.cat([skin, shell, hangers.curtain(), hangers.skirt(), hangers.tufts()], 1)
+        view = onto(self.view, device)
+        flat = project(points[..., :2], view, middle)
+        points = torch.cat([flat, points[..., 2:] * zoom[:, None, None]], -1)
+        keep = keep.repeat_interleave(self.count, 0)
+        painter = Painter(layers, identity, modelled, state, onto(self.texture[:, 0], device))
+        take_picture(canvas, layers, painter, Posed(points, keep, onto(light, device), self.count))
