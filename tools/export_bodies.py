@@ -53,7 +53,12 @@ SIDED = ("clavicle", "upperarm01", "lowerarm01", "lowerarm02", "wrist") + tuple(
 BONES = ("root", "spine05", "spine03", "spine01", "neck01", "neck03", "head") + tuple(
     f"{name}.{side}" for side in "RL" for name in SIDED
 )
-INTO = {"shoulder01": "clavicle", "upperarm02": "upperarm01", "upperleg02": "upperleg01", "lowerleg02": "lowerleg01"}
+INTO = {
+    "shoulder01": "clavicle",
+    "upperarm02": "upperarm01",
+    "upperleg02": "upperleg01",
+    "lowerleg02": "lowerleg01",
+}
 INTO |= {f"metacarpal{finger}": "wrist" for finger in range(1, 6)}
 INTO_MIDDLE = {"spine04": "spine05", "spine02": "spine03", "neck02": "neck01"}
 
@@ -271,7 +276,9 @@ def packed(name: str, values: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: whole.contiguous(), f"{name}_scale": top / 32767}
 
 
-def portrait(points: np.ndarray, triangles: np.ndarray, parts: np.ndarray, normals: np.ndarray, size: int) -> Any:
+def portrait(
+    points: np.ndarray, triangles: np.ndarray, parts: np.ndarray, normals: np.ndarray, size: int
+) -> Any:
     """A picture of the face (size size 3) uint8, the triangle that every pixel shows, and pixels of places."""
     face = points[triangles[parts == PARTS.index("head")].ravel()]
     middle, span = (face.min(0) + face.max(0)) / 2, 1.5 * np.ptp(face[:, 1])
@@ -293,9 +300,7 @@ def portrait(points: np.ndarray, triangles: np.ndarray, parts: np.ndarray, norma
         nearer = order[place[order, 2] > depth[where[order]]]
         depth[where[nearer]], owner[where[nearer]] = place[nearer, 2], nearer
         shade = 0.45 + 0.6 * (normal @ light).clip(min=0)
-        tone = np.where(
-            (parts == PARTS.index("eye"))[:, None], [0.95, 0.95, 0.93], [0.86, 0.66, 0.55]
-        )
+        tone = np.where((parts == PARTS.index("eye"))[:, None], [0.95, 0.95, 0.93], [0.86, 0.66, 0.55])
         eyes = [points[triangles[parts == PARTS.index("eye")].ravel()]]
         for sign in (-1, 1):
             own = eyes[0][np.sign(eyes[0][:, 0]) == sign]

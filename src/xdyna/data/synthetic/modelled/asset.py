@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -58,10 +59,9 @@ class Body:
 
     def to(self, device: torch.device) -> Body:
         """The same body on a device."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Body(
-            **{name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()}
-        )
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        return Body(**values | tensors)
 
     def bone(self, name: str) -> int:
         """The place of a bone."""
@@ -75,10 +75,10 @@ def load_body(path: Path = BODY_FILE) -> Body:
         InputError: the file is missing or is not such a body.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file. It ships with the package; install it again.")
+        raise InputError(path, "no such file", "It ships with the package: install it again.")
     try:
         with safe_open(path, "pt") as file:
-            raw = {name: file.get_tensor(name) for name in file.keys()}
+            raw = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             notes = file.metadata() or {}
         parts, bones, expressions = (
             tuple(notes[name].split(",")) for name in ("parts", "bones", "expressions")
@@ -100,7 +100,7 @@ def load_body(path: Path = BODY_FILE) -> Body:
         )  # fmt: skip
     except (KeyError, RuntimeError, OSError, ValueError) as error:
         raise InputError(
-            f"{path}: not a body ({error}). Make it again with tools/export_bodies.py."
+            path, f"not a body ({error})", "Make it again with tools/export_bodies.py."
         ) from error
 
 

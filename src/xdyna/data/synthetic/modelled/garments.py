@@ -1,4 +1,4 @@
-"""What modelled people wear: shells off the skin, where they end, and hair on the skull; all at rest, one row a clip."""
+"""What modelled people wear: shells off the skin, where they end, and hair on the skull; at rest, one row a clip."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ UNDER = 0.016
 """So far inside its edge a garment hides the skin below it."""
 
 # The hair's edge round the head: degrees from the face's middle, canonical heights.
-_EDGE_ANGLES = (0.0, 28.0, 48.0, 62.0, 76.0, 86.0, 112.0, 140.0, 180.0)
-_EDGE_HEIGHTS = (-0.979, -0.979, -0.972, -0.950, -0.926, -0.948, -0.942, -0.905, -0.886)
+_EDGE_ANGLES = (0.0, 22.0, 36.0, 48.0, 58.0, 68.0, 77.0, 86.0, 112.0, 140.0, 180.0)
+_EDGE_HEIGHTS = (-0.980, -0.979, -0.976, -0.968, -0.954, -0.938, -0.925, -0.947, -0.942, -0.905, -0.886)
 
 
 def column(values: Tensor) -> Tensor:
@@ -50,21 +50,29 @@ def dress_up(layers: Layers, identity: Params, skin: Tensor) -> tuple[Tensor, Te
     batch = len(skin)
     keep = torch.full((batch, len(canon)), 1.0, device=skin.device)
     low, count = layers.first["top"], skin.shape[1]
-    base = torch.stack([torch.sparse.mm(layers.spread, one) for one in skin])
+    base = (
+        torch.sparse.mm(layers.spread, skin.transpose(0, 1).flatten(1))
+        .unflatten(1, (batch, 3))
+        .transpose(0, 1)
+    )
     shell_triangles = layers.triangles[(layers.layer > 0) & (layers.layer < 5)] - low
     outward = normals(base, shell_triangles, neighbour_faces(shell_triangles, base.shape[1]))
     offset = torch.zeros(base.shape[:2], device=skin.device)
 
     top, bottom, shoe, cap = (layers.of(name) for name in ("top", "bottom", "shoe", "cap"))
     for part, edge in ((top, top_edge), (bottom, bottom_edge), (shoe, shoe_edge)):
-        keep[:, part] = edge(canon[part], layers.along_arm if part is top else layers.along_leg, identity, part)
+        keep[:, part] = edge(
+            canon[part], layers.along_arm if part is top else layers.along_leg, identity, part
+        )
     keep[:, cap], thick = hair_edge(canon[cap], identity)
 
-    angle, height = trunk_place(canon[top])
+    _, height = trunk_place(canon[top])
     hang = smooth_ramp(height, 0.35, 1.0) * 0.010 * (1 + 4 * column(identity["loose"] - 1))
     sleeve = (column(identity["sleeve_width"]) - 1.10) * 0.024 * smooth_ramp(layers.along_arm[top], -0.1, 0.8)
     offset[:, _shift(top, low)] = 0.0065 + 0.05 * (column(identity["loose"]) - 1) + hang + sleeve
-    wide = (column(identity["trouser_width"]) - 1.0) * 0.040 * smooth_ramp(layers.along_leg[bottom], -0.1, 1.2)
+    wide = (
+        (column(identity["trouser_width"]) - 1.0) * 0.040 * smooth_ramp(layers.along_leg[bottom], -0.1, 1.2)
+    )
     offset[:, _shift(bottom, low)] = 0.0055 + 0.006 * smooth_ramp(layers.along_leg[bottom], 0.2, 1.6) + wide
     offset[:, _shift(shoe, low)] = 0.0055
     offset[:, _shift(cap, low)] = thick
@@ -128,7 +136,8 @@ def top_edge(canon: Tensor, arm: Tensor, identity: Params, part: slice) -> Tenso
     down = ((y + 0.851) / deep).clamp(min=-0.3)
     rounded = ((x / wide) ** 2 + down * down.abs() + 1e-6).clamp(min=1e-6).sqrt() - 1
     pointed = x.abs() / wide + 0.9 * down - 1
-    open_neck = torch.where(((kind == 1) | (kind == 4)) & (z > 0.0), pointed, rounded) * 0.035
+    tipped = ((kind == 1) | (kind == 4)).float() * ahead
+    open_neck = (rounded + (pointed - rounded) * tipped) * 0.035
     polo = (y + 0.862).expand_as(open_neck)
     neck = torch.where(kind == 3, polo, open_neck)
     neck = torch.where(y > -0.74, 1.0, torch.where(y < -0.869, -0.05, neck))
@@ -158,7 +167,7 @@ def hair_edge(canon: Tensor, identity: Params) -> tuple[Tensor, Tensor]:
     degrees = (angle.abs() * 180 / math.pi)[:, None]
     at = torch.tensor(_EDGE_ANGLES, device=canon.device)
     heights = torch.tensor(_EDGE_HEIGHTS, device=canon.device)
-    step = (at[1:] - at[:-1])
+    step = at[1:] - at[:-1]
     share = ((degrees - at[:-1]) / step).clamp(0, 1)
     line = heights[0] + ((heights[1:] - heights[:-1]) * share).sum(1)
     # A fringe falls below the hair's own edge in front.

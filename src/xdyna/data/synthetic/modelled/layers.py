@@ -16,7 +16,9 @@ from torch import Tensor
 from xdyna.data.synthetic.modelled.asset import Body, body_on
 from xdyna.data.synthetic.modelled.skin import neighbour_faces
 
-LAYERS = ("skin", "top", "bottom", "shoe", "cap", "curtain", "skirt", "tuft")
+LAYERS = ("skin", "top", "bottom", "shoe", "cap", "curtain", "skirt", "tuft", "teeth")
+_BEHIND = (-9.0, 0.03, 0.03, 0.03, 0.03, 9.0, 9.0, -9.0, -9.0)
+"""How near their edge the insides of layers show: skin's never, those of sheets everywhere."""
 NECK, WAIST, HIPS = -0.802, -0.628, -0.532
 """Heights on the mean body: the line of the shoulders, the waist, the hip joints."""
 HEAD = (0.0, -0.935, 0.031)
@@ -27,6 +29,7 @@ CURTAIN = (45, 14)
 SKIRT = (44, 12)
 TUFT = (12, 9)
 TUFTS = 2
+TEETH = (13, 3)
 ARM = ((0.0974, -0.802, 0.014), (0.2013, -0.6874, 0.0209), (0.272, -0.6169, 0.1158))
 LEG = ((0.0651, -0.5299, 0.0027), (0.0827, -0.2884, 0.0207), (0.1069, -0.045, 0.0014))
 SMOOTHED = {"top": 9, "bottom": 7, "shoe": 7, "cap": 3}
@@ -42,8 +45,9 @@ class Layers:
         first: where each layer's vertices begin.
         spread: (k s) sparse: skin to shells; weights: (s+k j) of the bones.
         triangles: (t 3); layer: (t,) places in `LAYERS`; limb: (t,) bool, of an arm or a leg.
-        two_sided: (t,) bool; around: of `neighbour_faces`.
-        along_arm, along_leg: (s+k) 0 at the shoulder (hip), 1 at the elbow (knee), 2 at the wrist (ankle); elsewhere -1.
+        behind: (t,) see `raster.rasterise`; around: of `neighbour_faces`.
+        along_arm, along_leg: (s+k) 0 at the shoulder (hip), 1 at the elbow (knee), 2 at the wrist (ankle); -1
+            elsewhere.
         openness: (v,) how much light from all sides reaches a vertex.
     """
 
@@ -55,7 +59,7 @@ class Layers:
     triangles: Tensor
     layer: Tensor
     limb: Tensor
-    two_sided: Tensor
+    behind: Tensor
     around: Tensor
     along_arm: Tensor
     along_leg: Tensor
@@ -118,7 +122,7 @@ def _build(body: Body) -> Layers:
     sleeve = along_arm[body.triangles].mean(1) > 0.10
     of_leg = leg[body.triangles].mean(1) > 0.5
     upper = is_body & ((middle[:, 1] < HIPS + 0.06) | of_arm) & (middle[:, 1] > -0.872) & ~of_leg
-    upper |= is_body & (middle[:, 1] < HIPS + 0.03) & (middle[:, 1] > -0.872)
+    upper |= is_body & (middle[:, 1] < HIPS + 0.07) & (middle[:, 1] > -0.872)
     lower = is_body & (middle[:, 1] > WAIST - 0.03) & ~of_arm
     foot = (part == body.parts.index("foot")) | (is_body & (middle[:, 1] > -0.09))
     triangles, layer, limb = [body.triangles], [torch.zeros(len(part), dtype=torch.long)], [of_arm | of_leg]
@@ -144,13 +148,14 @@ def _build(body: Body) -> Layers:
     total += len(cap_places)
     for name, (columns, depth), copies, closed in (
         ("curtain", CURTAIN, 1, False), ("skirt", SKIRT, 1, True), ("tuft", TUFT, TUFTS, True),
+        ("teeth", TEETH, 1, False),
     ):  # fmt: skip
         first[name] = total
         for _ in range(copies):
             triangles.append(grid(columns, depth, total, closed=closed))
             places.append(_sheet(columns, depth))
             total += columns * depth
-    sizes = {"cap": 1, "curtain": 1, "skirt": 1, "tuft": TUFTS}
+    sizes = {"cap": 1, "curtain": 1, "skirt": 1, "tuft": TUFTS, "teeth": 1}
     for name, copies in sizes.items():
         for part_triangles in triangles[len(layer) : len(layer) + copies]:
             layer.append(torch.full((len(part_triangles),), LAYERS.index(name)))
@@ -163,7 +168,7 @@ def _build(body: Body) -> Layers:
     open_all = torch.cat([shells[:, 2], torch.ones(total - len(shells))])
     return Layers(
         body, torch.cat(places), first, spread.to_sparse(), torch.cat([body.weights, spread @ body.weights]),
-        every, kinds, torch.cat(limb), kinds >= LAYERS.index("curtain"), neighbour_faces(every, total),
+        every, kinds, torch.cat(limb), torch.tensor(_BEHIND)[kinds], neighbour_faces(every, total),
         shells[:, 0], shells[:, 1], open_all,
     )  # fmt: skip
 

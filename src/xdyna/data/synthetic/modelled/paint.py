@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from xdyna.data.synthetic.draws import Params
-from xdyna.data.synthetic.modelled.layers import ARM, HEAD, HEAD_UNIT, LAYERS, LEG, Layers, along
 from xdyna.data.synthetic.modelled.garments import trunk_place
+from xdyna.data.synthetic.modelled.layers import ARM, HEAD, HEAD_UNIT, LAYERS, LEG, Layers, along
 from xdyna.data.synthetic.shapes import bump, ramp, smooth_ramp
 
 EYE = (0.0167, -0.9363)
@@ -48,7 +48,9 @@ class Painter:
     falls on it, `fleshy` (p,) 1 where light goes under the surface.
     """
 
-    def __init__(self, layers: Layers, identity: Params, modelled: Params, state: Params, texture: Tensor) -> None:
+    def __init__(
+        self, layers: Layers, identity: Params, modelled: Params, state: Params, texture: Tensor
+    ) -> None:
         self.layers, self.identity, self.modelled, self.state = layers, identity, modelled, state
         self.texture = texture
 
@@ -63,10 +65,12 @@ class Painter:
         layer = self.layers.layer[triangle]
         count = len(triangle)
         colour = torch.zeros(count, 3, device=canon.device)
-        gloss, relief, fleshy = (torch.full((count,), value, device=canon.device) for value in (0.0, 1.0, 0.0))
+        gloss, relief, fleshy = (
+            torch.full((count,), value, device=canon.device) for value in (0.0, 1.0, 0.0)
+        )
         groups = (
             ((0,), self._skin), ((1,), self._top), ((2,), self._bottom), ((3,), self._shoe), ((4, 5, 7), self._hair),
-            ((6,), self._skirt),
+            ((6,), self._skirt), ((8,), self._teeth),
         )  # fmt: skip
         for kinds, painter in groups:
             chosen = layer == kinds[0]
@@ -88,14 +92,16 @@ class Painter:
         part = body.part[triangle]
         x, y, z = canon.unbind(1)
         aside = x.abs()
-        of, state = self._of, self.state
+        of = self._of
         skin = of("skin", person)
         speck = texture_at(self.texture, person, x * 9 + 0.3, y * 9 + z * 5)
         fine = texture_at(self.texture, person, x * 31, y * 31 + z * 17)
         colour = skin * (1 + 0.022 * speck + 0.014 * fine)[:, None]
         warm = skin * torch.tensor([1.04, 0.76, 0.70], device=skin.device)
         head = (part == 1) & (z > 0.02)
-        cheek = bump((aside - 0.0235) / 0.012) * bump((y + 0.9135) / 0.011) * (0.25 + 0.9 * of("blush", person))
+        cheek = (
+            bump((aside - 0.0235) / 0.012) * bump((y + 0.9135) / 0.011) * (0.25 + 0.9 * of("blush", person))
+        )
         nose = bump(aside / 0.009) * bump((y + 0.914) / 0.009) * 0.35
         ears = (part == 1) * ramp(aside, 0.042, 0.047) * 0.35
         colour = mix(colour, warm, ((cheek + nose) * head + ears).clamp(max=0.85))
@@ -113,7 +119,9 @@ class Painter:
         thick = 0.0007 + 0.0007 * of("lashes", person)
         rim = bump((y - upper + 0.3 * thick) / thick) * (bow > 0) * head
         dark = torch.tensor([0.10, 0.07, 0.06], device=skin.device)
-        colour = mix(colour, dark.expand_as(colour), (rim * (0.35 + 0.5 * of("lashes", person))).clamp(max=0.92))
+        colour = mix(
+            colour, dark.expand_as(colour), (rim * (0.35 + 0.5 * of("lashes", person))).clamp(max=0.92)
+        )
         colour = mix(colour, warm * 0.72, 0.5 * bump((y - lower) / 0.0008) * (bow > 0) * head)
         # Brows: short hairs along a bow.
         hair = of("hair", person)
@@ -134,10 +142,13 @@ class Painter:
         inside = torch.minimum(y - top, low - y)
         lip = ramp(inside, -0.0004, 0.0010) * (arc > 0) * (z > 0.070) * ((part == 1) | (part == 5))
         tone = of("lip", person)
-        colour = mix(colour, tone * (1 - 0.08 * ramp(y, MOUTH_Y + 0.001, MOUTH_Y - 0.002))[:, None], 0.82 * lip)
+        colour = mix(
+            colour, tone * (1 - 0.08 * ramp(y, MOUTH_Y + 0.001, MOUTH_Y - 0.002))[:, None], 0.82 * lip
+        )
         # Beards and stubble.
         beard = self._beard(x, y, z, person) * ((part == 1) | (part == 0)) * (1 - lip)
-        grain = 0.75 + 0.25 * fine.clamp(-1, 1)
+        dense = texture_at(self.texture, person, x * 83, y * 83 + z * 47)
+        grain = 0.80 + 0.20 * dense.clamp(-1, 1)
         colour = mix(colour, hair * 0.75 + 0.03, (beard * grain).clamp(max=0.93))
         # The scalp under hair or after the razor.
         scalp = ramp(y, -0.968, -0.985) * (part == 1)
@@ -188,7 +199,9 @@ class Painter:
         jaw = jaw * smooth_ramp(z, 0.020, 0.034) * smooth_ramp(y, -0.856, -0.868)
         moustache = bump((y + 0.9035) / 0.0045) * smooth_ramp(aside, 0.017, 0.011) * (z > 0.07)
         round_mouth = smooth_ramp(aside, 0.020, 0.014) * smooth_ramp(y, -0.908, -0.902)
-        free = (1 - bump(aside / 0.009) * bump((y + 0.885) / 0.0022)) * smooth_ramp(z + 6 * (y + 0.9), 0.0, 0.01)
+        free = (1 - bump(aside / 0.009) * bump((y + 0.885) / 0.0022)) * smooth_ramp(
+            z + 6 * (y + 0.9), 0.0, 0.01
+        )
         amount = torch.maximum(jaw * (0.4 + 0.6 * free) * (1 - round_mouth * (y < -0.899)), 0 * jaw)
         return torch.maximum(amount * self._of("beard", person), moustache * self._of("moustache", person))
 
@@ -206,9 +219,12 @@ class Painter:
         inner = iris * (rays * (0.75 + 0.6 * bump((r - 0.6) / 0.3)))[:, None]
         inner = inner * (1 - 0.6 * ramp(r, 0.78, 1.0))[:, None]
         inner = inner * ramp(r, 0.36, 0.46)[:, None]
-        white = torch.tensor([0.93, 0.91, 0.89], device=x.device)
+        white, pink = (
+            torch.tensor(tone, device=x.device).expand(len(x), 3)
+            for tone in ((0.93, 0.91, 0.89), (0.80, 0.55, 0.50))
+        )
         corner = (x.abs() - EYE[0]).abs() / 0.0085
-        white = mix(white.expand(len(x), 3), torch.tensor([0.80, 0.55, 0.50], device=x.device).expand(len(x), 3), 0.5 * ramp(corner, 0.7, 1.1))
+        white = mix(white, pink, 0.5 * ramp(corner, 0.7, 1.1))
         colour = mix(white, inner, ramp(r, 1.07, 0.95))
         shine = ramp(((dx + 0.0012) ** 2 + (dy + 0.0013) ** 2).sqrt(), 0.0011, 0.0006)
         colour = mix(colour, torch.ones_like(colour), 0.9 * shine)
@@ -221,8 +237,13 @@ class Painter:
         limb = self.layers.limb[triangle]
         arm = along(canon, ARM)
         axis_x = 0.0974 + 0.0872 * arm.clamp(0, 2)
-        turn = torch.atan2(canon[:, 0].abs() - axis_x + 0.5 * (canon[:, 1] + 0.802 - 0.1 * arm), canon[:, 2] - 0.02)
-        return torch.where(limb, turn, angle), torch.where(limb, arm * 0.55, height), torch.where(limb, arm, 0 * arm)
+        # Across a sleeve, without an angle: angles would meet in a star on the shoulder.
+        turn = (canon[:, 0].abs() - axis_x + 0.5 * (canon[:, 1] + 0.802 - 0.1 * arm)) / 0.030
+        return (
+            torch.where(limb, turn, angle),
+            torch.where(limb, arm * 0.55, height),
+            torch.where(limb, arm, 0 * arm),
+        )
 
     def _top(self, triangle: Tensor, canon: Tensor, person: Tensor, frame: Tensor) -> tuple[Tensor, ...]:
         of = self._of
@@ -237,7 +258,12 @@ class Painter:
         colour = mix(colour, of("coat_colour", person), outer)
         relief = 1 + 0.045 * noise + 0.02 * weave
         elbow = bump((arm - 1) / 0.28) * 0.10 * (arm * 34 + angle * 2).sin()
-        waist = bump((height - 0.72) / 0.3) * trunk * 0.05 * (height * 26 + 3 * (angle * 1.5).sin() + 2 * noise).sin()
+        waist = (
+            bump((height - 0.72) / 0.3)
+            * trunk
+            * 0.05
+            * (height * 26 + 3 * (angle * 1.5).sin() + 2 * noise).sin()
+        )
         relief = relief + elbow + waist
         relief = relief * (1 - 0.32 * coat * trunk * bump((angle.abs() - gap) / 0.035))
         # Seams at the shoulders, a collar, buttons.
@@ -245,7 +271,12 @@ class Painter:
         placket = bump(angle / 0.016) * shirt * (height > 0.2)
         relief = relief * (1 - 0.22 * placket)
         row = (height * 6.5) % 1 - 0.5
-        button = (((angle - 0.03) / 0.026) ** 2 + (row / 0.12) ** 2 < 1) & (height > 0.24) & (shirt > 0) & (canon[:, 2] > 0)
+        button = (
+            (((angle - 0.03) / 0.026) ** 2 + (row / 0.12) ** 2 < 1)
+            & (height > 0.24)
+            & (shirt > 0)
+            & (canon[:, 2] > 0)
+        )
         colour = mix(colour, of("top_second", person), button.float() * 0.8)
         flap = ramp(height, 0.12, 0.10) * (angle.abs() < 1.9) * shirt
         colour = mix(colour, (of("top", person) * 1.1).clamp(max=1), flap)
@@ -255,15 +286,18 @@ class Painter:
         x, y, z = canon.unbind(1)
         noise = texture_at(self.texture, person, x * 3.0 + z * 2, y * 2.5)
         leg = along(canon, LEG)
-        crease = 0.07 * bump((leg - 1) / 0.25) * (leg * 40 + x * 60).sin() + 0.06 * bump((leg - 1.9) / 0.2) * (leg * 55 + z * 40).sin()
+        knee = 0.07 * bump((leg - 1) / 0.25) * (leg * 40 + x * 60).sin()
+        ankle = 0.06 * bump((leg - 1.9) / 0.2) * (leg * 55 + z * 40).sin()
         crotch = bump((y + 0.50) / 0.05) * 0.06 * (x.abs() * 260 + y * 150).sin()
-        seam = bump((x.abs() - 0.083 - 0.02 * leg) / 0.003) * (z > 0) * 0.0
-        return self._of("bottom", person).clone(), 0 * x + 0.01, 1 + 0.045 * noise + crease + crotch - seam, 0 * x
+        relief = 1 + 0.045 * noise + knee + ankle + crotch
+        return self._of("bottom", person).clone(), 0 * x + 0.01, relief, 0 * x
 
     def _shoe(self, triangle: Tensor, canon: Tensor, person: Tensor, frame: Tensor) -> tuple[Tensor, ...]:
         colour = self._of("shoe", person)
         sole = ramp(canon[:, 1], -0.012, -0.009)
-        lace = bump((canon[:, 2] - 0.045) / 0.022) * (((canon[:, 2]) * 700).sin() > 0.2) * (canon[:, 1] < -0.024)
+        lace = (
+            bump((canon[:, 2] - 0.045) / 0.022) * (((canon[:, 2]) * 700).sin() > 0.2) * (canon[:, 1] < -0.024)
+        )
         colour = mix(colour, colour * 0.45 + 0.05, sole)
         colour = mix(colour, colour * 0.5 + 0.4, 0.6 * lace * bump((canon[:, 0].abs() - 0.118) / 0.010))
         return colour, 0 * sole + 0.10, torch.ones_like(sole), 0 * sole
@@ -296,6 +330,13 @@ class Painter:
         fold = (angle * of("pleats", person).round()).sin() * down
         hem = bump((down - 0.985) / 0.012)
         return colour, 0 * down + 0.01, (1 + 0.03 * noise + 0.10 * fold) * (1 - 0.15 * hem), 0 * down
+
+    def _teeth(self, triangle: Tensor, canon: Tensor, person: Tensor, frame: Tensor) -> tuple[Tensor, ...]:
+        x, down = canon[:, 0], canon[:, 1]
+        tone = torch.tensor([0.93, 0.90, 0.84], device=x.device)
+        gap = bump(((x * 4.5) % 1 - 0.5).abs() * 2 / 0.22 - 4.2)
+        relief = (1 - 0.16 * gap) * (1 - 0.55 * x * x) * (0.80 + 0.20 * ramp(down, 0.0, 0.5))
+        return tone.expand(len(x), 3), 0 * x + 0.12, relief, 0 * x
 
     def pattern(self, angle: Tensor, v: Tensor, noise: Tensor, person: Tensor) -> Tensor:
         """A top's colour (p 3): the drawn people's patterns."""

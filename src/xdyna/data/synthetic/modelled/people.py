@@ -11,15 +11,15 @@ from xdyna.data.synthetic.modelled.asset import body_on
 from xdyna.data.synthetic.modelled.garments import dress_up
 from xdyna.data.synthetic.modelled.layers import HEAD_UNIT, layers_on
 from xdyna.data.synthetic.modelled.paint import Painter
-from xdyna.data.synthetic.modelled.pose import Pose
 from xdyna.data.synthetic.modelled.picture import Posed, take_picture
-from xdyna.data.synthetic.modelled.sheets import Hangers
+from xdyna.data.synthetic.modelled.pose import Pose
 from xdyna.data.synthetic.modelled.shape import rest_bodies
+from xdyna.data.synthetic.modelled.sheets import Hangers
 from xdyna.data.synthetic.modelled.skin import expression_weights, skinned
 from xdyna.data.synthetic.motion import EXPRESSIONS
 from xdyna.data.synthetic.params import SceneParams
 from xdyna.data.synthetic.people import Troupe
-from xdyna.data.synthetic.shapes import Canvas
+from xdyna.data.synthetic.shapes import Canvas, bounds, bump, per_pixel
 from xdyna.data.synthetic.skeleton import SIDES, keypoints
 
 _LETTER = {"right": "R", "left": "L"}
@@ -112,7 +112,9 @@ class ModelledTroupe(Troupe):
         body, pose = body_on(torch.device("cpu")), self.pose
         yaw = self.state["yaw"]
         ones = torch.ones(len(yaw), 1)
-        nose, right, left = (self._seen(p) for p in (marks[:, 30], marks[:, 36:42].mean(1), marks[:, 42:48].mean(1)))
+        nose, right, left = (
+            self._seen(p) for p in (marks[:, 30], marks[:, 36:42].mean(1), marks[:, 42:48].mean(1))
+        )
         rows = [torch.cat([point, ones], 1) for point in (nose, right, left)]
         for sign in (-1.0, 1.0):
             # An ear is where the skin is furthest aside, at the eyes' height.
@@ -131,6 +133,21 @@ class ModelledTroupe(Troupe):
         known["expression"] = torch.stack([self.state[name] for name in EXPRESSIONS], 1)
         return known
 
+    def _stand(self, canvas: Canvas) -> None:
+        """The shadow where feet touch the ground."""
+        for side in SIDES:
+            foot, scale = self.joints[f"{side}_ankle"], self.joints["scale"]
+            spot = foot + torch.stack([0 * scale, 0.045 * scale], 1)
+            box = bounds([spot], 0.12 * scale)
+            if not canvas.sees(box):
+                continue
+            window = canvas.window(box)
+            values = onto(torch.cat([spot, scale[:, None]], 1), canvas.image.device)
+            u = (window.x - per_pixel(values[:, 0])) / per_pixel(0.085 * values[:, 2])
+            v = (window.y - per_pixel(values[:, 1])) / per_pixel(0.026 * values[:, 2])
+            window.darken(0.30 * bump((u * u + v * v).sqrt()))
+            window.close()
+
     def paint(self, canvas: Canvas, light: Tensor) -> None:
         """Paint everybody into their frames.
 
@@ -140,7 +157,9 @@ class ModelledTroupe(Troupe):
         device = canvas.image.device
         layers = layers_on(device)
         body = layers.body
-        identity = to_device({k: v for k, v in self.clips["identity"].items() if k != "cloth_texture"}, device)
+        identity = to_device(
+            {k: v for k, v in self.clips["identity"].items() if k != "cloth_texture"}, device
+        )
         modelled = to_device(self.clips["modelled"], device)
         state, hung, rows = (to_device(part, device) for part in (self.state, self.hung, self.identity))
         zoom, middle = onto(self.view, device)[:, 0], onto(self.middle, device)
@@ -153,15 +172,24 @@ class ModelledTroupe(Troupe):
         bones = bones.repeat_interleave(self.count, 0)
         skin = onto(self.skin, device)
         shell = skinned(
-            shells.repeat_interleave(self.count, 0), layers.weights[len(body.mean) :], bones, turns, places, scale
+            shells.repeat_interleave(self.count, 0),
+            layers.weights[len(body.mean) :],
+            bones,
+            turns,
+            places,
+            scale,
         )
         cap = shells[:, layers.first["cap"] - len(body.mean) :]
         low, high = cap.amin(1), cap.amax(1)
         skull = torch.stack([(low + high) / 2, (high - low) / 2], -1)
         skull[:, 1, 0], skull[:, 1, 1] = low[:, 1] + HEAD_UNIT, HEAD_UNIT
         skull = skull.repeat_interleave(self.count, 0)
-        hangers = Hangers(layers, rows, hung, state, turns, places, scale, bones, skull)
-        points = torch.cat([skin, shell, hangers.curtain(), hangers.skirt(), hangers.tufts()], 1)
+        lips = (rest[:, body.marks[[62, 48, 54]]] * body.mark_shares[[62, 48, 54], :, None]).sum(2)
+        mouth = torch.stack([lips[:, 0], (lips[:, 2] - lips[:, 1]) / 2], 1).repeat_interleave(self.count, 0)
+        hangers = Hangers(layers, rows, hung, state, turns, places, scale, bones, skull, mouth)
+        sheets = [hangers.curtain(), hangers.skirt(), hangers.tufts(), hangers.teeth()]
+        points = torch.cat([skin, shell, *sheets], 1)
+        self._stand(canvas)
         view = onto(self.view, device)
         flat = project(points[..., :2], view, middle)
         points = torch.cat([flat, points[..., 2:] * zoom[:, None, None]], -1)

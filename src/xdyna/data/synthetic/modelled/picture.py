@@ -15,6 +15,7 @@ from xdyna.data.synthetic.modelled.skin import normals
 from xdyna.data.synthetic.shapes import Canvas, ramp
 
 SUPERSAMPLING = 2
+_LARGEST_PICTURE, _LARGEST_CPU_PICTURE = 24_000_000, 1_600_000  # supersampled pixels of frames drawn together
 SHADOW_SIZE = 160
 """Pixels of the picture that is taken from the light to find what lies in shadow."""
 
@@ -37,34 +38,52 @@ class Posed:
 
 
 def take_picture(canvas: Canvas, layers: Layers, painter: Painter, posed: Posed) -> None:
-    """Paint the meshes over the canvas."""
+    """Paint the meshes over the canvas, some frames at a time, so that memory does not grow with their number."""
+    area = canvas.height * canvas.width * SUPERSAMPLING**2
+    together = max(
+        1, (_LARGEST_CPU_PICTURE if canvas.image.device.type == "cpu" else _LARGEST_PICTURE) // area
+    )
+    for first in range(0, len(posed.points), together):
+        _take_some(canvas, layers, painter, posed, slice(first, first + together))
+
+
+def _take_some(canvas: Canvas, layers: Layers, painter: Painter, whole: Posed, frames: slice) -> None:
+    posed = Posed(whole.points[frames], whole.keep[frames], whole.light[frames], whole.count)
     points = posed.points
     height, width = canvas.height * SUPERSAMPLING, canvas.width * SUPERSAMPLING
     screen = torch.cat([points[..., :2] * height, points[..., 2:]], -1)
-    seen = rasterise(screen, layers.triangles, posed.keep, (height, width), two_sided=layers.two_sided)
+    seen = rasterise(screen, layers.triangles, posed.keep, (height, width), behind=layers.behind)
     outward = normals(points, layers.triangles, layers.around)
     found = seen.at(torch.cat([outward, points], -1))
     fixed = (torch.cat([layers.canon, layers.openness[:, None]], 1)[layers.triangles[seen.triangle]]
              * seen.shares[..., None]).sum(1)  # fmt: skip
     normal = found[:, :3] / found[:, :3].norm(dim=1, keepdim=True).clamp(min=1e-6)
     # What is seen from behind faces the other way.
-    back = layers.two_sided[seen.triangle] & (normal[:, 2] < 0)
+    back = (layers.layer[seen.triangle] > 0) & (normal[:, 2] < 0)
     normal = torch.where(back[:, None], -normal, normal)
     shadow = _lit_share(layers, posed, seen, found[:, 3:] + 0.004 * normal)
-    person = torch.div(seen.frame, posed.count, rounding_mode="floor")
-    looks = painter.paint(seen.triangle, fixed[:, :3], person, seen.frame)
-    lit = _light(looks, normal, fixed[:, 3], shadow, posed.light[seen.frame])
+    frame = seen.frame + frames.start
+    person = torch.div(frame, posed.count, rounding_mode="floor")
+    looks = painter.paint(seen.triangle, fixed[:, :3], person, frame)
+    # Insides of cloth and hair lie deep.
+    openness = fixed[:, 3] * torch.where(back, 0.25, 1.0)
+    shadow = torch.where(back, 0.3 * shadow, shadow)
+    lit = _light(looks, normal, openness, shadow, posed.light[seen.frame])
     picture = torch.zeros(len(points) * height * width, 4, device=lit.device)
     picture[seen.pixel] = torch.cat([lit, torch.ones_like(lit[:, :1])], 1)
     picture = picture.view(len(points), height, width, 4).permute(0, 3, 1, 2)
     picture = F.avg_pool2d(picture, SUPERSAMPLING)
     cover = picture[:, 3:]
-    canvas.image.mul_(1 - cover).add_(picture[:, :3])
-    canvas.mask.copy_(torch.maximum(canvas.mask, cover))
+    canvas.image[frames] = canvas.image[frames] * (1 - cover) + picture[:, :3]
+    canvas.mask[frames] = torch.maximum(canvas.mask[frames], cover)
 
 
 def _light(
-    looks: tuple[Tensor, Tensor, Tensor, Tensor], normal: Tensor, openness: Tensor, shadow: Tensor, lamp: Tensor
+    looks: tuple[Tensor, Tensor, Tensor, Tensor],
+    normal: Tensor,
+    openness: Tensor,
+    shadow: Tensor,
+    lamp: Tensor,
 ) -> Tensor:
     """Colours (p 3) of lit pixels: a lamp with its shadow, light from all sides, gloss."""
     colour, gloss, relief, fleshy = looks
@@ -93,15 +112,17 @@ def _lit_share(layers: Layers, posed: Posed, seen: Visible, places: Tensor) -> T
     axes = torch.stack([side, torch.linalg.cross(way, side), way], -1)  # columns
     turned = posed.points @ axes
     # Only what is in the picture, or just outside of it, is looked at.
-    inside = ((posed.points[..., :2] > -0.3).all(-1) & (posed.points[..., 1] < 1.3) & (posed.keep > 0))[..., None]
+    inside = ((posed.points[..., :2] > -0.3).all(-1) & (posed.points[..., 1] < 1.3) & (posed.keep > 0))[
+        ..., None
+    ]
     low = torch.where(inside, turned, torch.full_like(turned, 9.0))[..., :2].amin(1)
     high = torch.where(inside, turned, torch.full_like(turned, -9.0))[..., :2].amax(1)
     span = (high - low).amax(1).clamp(1e-3, 4.0)[:, None]
     scale = (SHADOW_SIZE - 2) / span
     screen = torch.cat([(turned[..., :2] - low[:, None]) * scale[:, None] + 1, turned[..., 2:]], -1)
-    every = torch.ones_like(layers.two_sided)
+    every = torch.full_like(layers.behind, 9.0)
     size = (SHADOW_SIZE, SHADOW_SIZE)
-    shown = rasterise(screen, layers.triangles, posed.keep, size, two_sided=every)
+    shown = rasterise(screen, layers.triangles, posed.keep, size, behind=every)
     depth = torch.full((len(screen) * SHADOW_SIZE * SHADOW_SIZE,), -9.0, device=screen.device)
     depth[shown.pixel] = shown.at(screen[..., 2:])[:, 0]
     own = (places[:, None] @ axes[seen.frame])[:, 0]

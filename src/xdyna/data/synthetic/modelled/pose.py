@@ -89,7 +89,9 @@ class Pose:
 
         swing, bent = 0.5 * forward, raised + state[f"{side}_elbow"]
         first = torch.stack([sign * raised.sin() * swing.cos(), raised.cos() * swing.cos(), swing.sin()], -1)
-        second = torch.stack([sign * bent.sin() * forward.cos(), bent.cos() * forward.cos(), forward.sin()], -1)
+        second = torch.stack(
+            [sign * bent.sin() * forward.cos(), bent.cos() * forward.cos(), forward.sin()], -1
+        )
         rest_upper, rest_fore = unit(self._at(fore) - self._at(upper)), unit(self._at(hand) - self._at(fore))
         upper_turn = self.turned @ shortest(rest_upper, first)
         self._turn(upper, upper_turn)
@@ -163,7 +165,9 @@ class Pose:
         neck = torch.stack(
             [placed["x"] + state["x"], placed["y"] + state["y"] + bob * (1 - 0.7 * motion["sit"])], -1
         )
-        shoulders = (self.places[:, body.bone("upperarm01.R")] + self.places[:, body.bone("upperarm01.L")]) / 2
+        shoulders = (
+            self.places[:, body.bone("upperarm01.R")] + self.places[:, body.bone("upperarm01.L")]
+        ) / 2
         self.places = self.places + torch.cat([neck - shoulders[:, :2], -shoulders[:, 2:]], 1)[:, None]
         root, root_turn = self.places[:, body.bone("root")], self.turns[:, body.bone("root")]
         for side, sign in SIDES.items():
@@ -190,8 +194,13 @@ class Pose:
             knee = hip + way * share[:, None] + ahead * out[:, None]
             end = hip + way * reach[:, None]
             for name, place, target, following in ((thigh, hip, knee, calf), (calf, knee, end, foot)):
-                rest = frame(self._at(following) - self._at(name), torch.tensor([0.0, 0.0, 1.0]).expand_as(hip))
-                seen = frame(target - place, ahead + 0.15 * (self.turned @ torch.tensor([0.0, 0, 1.0])[:, None])[..., 0])
+                rest = frame(
+                    self._at(following) - self._at(name), torch.tensor([0.0, 0.0, 1.0]).expand_as(hip)
+                )
+                seen = frame(
+                    target - place,
+                    ahead + 0.15 * self.turned[..., 2],
+                )
                 self._turn(name, seen @ rest.transpose(-1, -2))
                 self.places[:, body.bone(name)] = place
             self.places[:, body.bone(foot)] = end

@@ -14,8 +14,9 @@ from torch import Tensor
 _DEPTHS = 1 << 22
 """Steps of depth that are told apart."""
 
-LARGEST_RUN = 24_000_000
-"""Candidate pixels at once, which bounds the memory (some 60 bytes each)."""
+_SLACK = 2e-4  # in shares: triangles overlap by a hair, so that no rounding opens a crack between them
+LARGEST_RUN, LARGEST_CPU_RUN = 48_000_000, 3_000_000
+"""Candidate pixels at once, which bounds the memory (some 80 bytes each)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Visible:
 
 
 def rasterise(
-    points: Tensor, triangles: Tensor, keep: Tensor, size: tuple[int, int], *, two_sided: Tensor
+    points: Tensor, triangles: Tensor, keep: Tensor, size: tuple[int, int], *, behind: Tensor
 ) -> Visible:
     """What every pixel shows.
 
@@ -52,7 +53,8 @@ def rasterise(
         triangles: (t 3) int64.
         keep: (n v) a surface exists where this, interpolated, is positive.
         size: (height, width).
-        two_sided: (t,) bool: seen from behind, too. The rest shows corners that run clockwise on the screen.
+        behind: (t,) triangles are seen from behind, too, where their least `keep` is below this; from before they
+            show corners that run clockwise on the screen.
     """
     count, vertices = points.shape[:2]
     height, width = size
@@ -67,12 +69,14 @@ def rasterise(
     top = (ys.amin(-1) - 0.5).ceil().clamp(min=0)
     bottom = (ys.amax(-1) - 0.5).floor().clamp(max=height - 1)
     wide, high = (right - left + 1).clamp(min=0), (bottom - top + 1).clamp(min=0)
-    there = (keep[:, triangles].amax(-1) > 0) & ((area > 1e-6) | (two_sided & (area < -1e-6)))
+    edge = keep[:, triangles]
+    there = (edge.amax(-1) > 0) & ((area > 1e-6) | ((edge.amin(-1) < behind) & (area < -1e-6)))
     cost = (wide * high * there).long()
 
     best = torch.full((count * height * width,), torch.iinfo(torch.int64).max, device=device)
     shift = len(triangles)
-    for first, last in _parts(cost.sum(1)):
+    largest = LARGEST_CPU_RUN if device.type == "cpu" else LARGEST_RUN
+    for first, last in _parts(cost.sum(1), largest):
         number = cost[first:last].flatten()
         which = torch.nonzero(number)[:, 0]
         number = number[which]
@@ -85,16 +89,20 @@ def rasterise(
         x = left.flatten()[which][owner] + (step - row * across)
         y = top.flatten()[which][owner] + row
         # Barycentric shares and whatever is interpolated are planes: a x + b y + c.
-        plane = _planes(corner.flatten(0, 1)[which], keep[:, triangles].flatten(0, 1)[which])
-        along = plane[owner]  # 4 planes of 3
-        values = along[:, :4] * (x + 0.5)[:, None] + along[:, 4:8] * (y + 0.5)[:, None] + along[:, 8:]
-        inside = (values[:, 0] >= 0) & (values[:, 1] >= 0) & (values[:, 0] + values[:, 1] <= 1)
-        inside = torch.nonzero(inside & (values[:, 3] > 0))[:, 0]
-        depth = ((4 - values[inside, 2]) * (_DEPTHS / 8)).clamp(0, _DEPTHS - 1).long()
-        shown = which[owner[inside]]
+        plane = _planes(corner.flatten(0, 1)[which], edge.flatten(0, 1)[which])
+        x, y = x + 0.5, y + 0.5
+        second, third = (_on_plane(plane[k], owner, x, y) for k in range(2))
+        inside = torch.nonzero((second >= -_SLACK) & (third >= -_SLACK) & (second + third <= 1 + _SLACK))[
+            :, 0
+        ]
+        owner, x, y = owner[inside], x[inside], y[inside]
+        inside = torch.nonzero(_on_plane(plane[3], owner, x, y) > 0)[:, 0]
+        owner, x, y = owner[inside], x[inside], y[inside]
+        depth = ((4 - _on_plane(plane[2], owner, x, y)) * (_DEPTHS / 8)).clamp(0, _DEPTHS - 1).long()
+        shown = which[owner]
         frame = torch.div(shown, shift, rounding_mode="floor")
         key = depth * shift + (shown - frame * shift)
-        where = (frame * height + y[inside].long()) * width + x[inside].long()
+        where = (frame * height + y.long()) * width + x.long()
         best.scatter_reduce_(0, where, key, "amin")
     pixel = torch.nonzero(best < torch.iinfo(torch.int64).max)[:, 0]
     triangle = best[pixel] % shift
@@ -115,8 +123,8 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
 
 
-def _planes(corner: Tensor, keep: Tensor) -> Tensor:
-    """(k 12): the x slopes of second share, third share, depth and keep, then their y slopes, then constants."""
+def _planes(corner: Tensor, keep: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The slopes along x and y and the constant, each (k,), of second share, third share, depth and keep."""
     a, b, c = corner[..., :2].unbind(1)
     ab, ac = b - a, c - a
     whole = _cross(ab, ac)
@@ -127,14 +135,20 @@ def _planes(corner: Tensor, keep: Tensor) -> Tensor:
     slope_x = torch.cat([sx, (rise * sx[..., None]).sum(1)], 1)
     slope_y = torch.cat([sy, (rise * sy[..., None]).sum(1)], 1)
     start = torch.cat([torch.zeros_like(sx), values[:, 0]], 1)
-    return torch.cat([slope_x, slope_y, start - slope_x * a[:, :1] - slope_y * a[:, 1:]], 1)
+    constant = start - slope_x * a[:, :1] - slope_y * a[:, 1:]
+    parts = (value.t().contiguous() for value in (slope_x, slope_y, constant))
+    return list(zip(*parts, strict=True))
 
 
-def _parts(cost: Tensor) -> list[tuple[int, int]]:
-    """Runs of frames whose candidates fit `LARGEST_RUN`; waits for the device once."""
+def _on_plane(plane: tuple[Tensor, Tensor, Tensor], owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return plane[0][owner] * x + plane[1][owner] * y + plane[2][owner]
+
+
+def _parts(cost: Tensor, largest: int) -> list[tuple[int, int]]:
+    """Runs of frames with at most so many candidates together; waits for the device once."""
     parts, first, total = [], 0, 0
     for frame, own in enumerate(cost.tolist()):
-        if frame > first and total + own > LARGEST_RUN:
+        if frame > first and total + own > largest:
             parts.append((first, frame))
             first, total = frame, 0
         total += own

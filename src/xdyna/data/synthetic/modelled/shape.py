@@ -75,7 +75,10 @@ def measured(identity: Params, modelled: Params) -> Params:
     def apart(first: str, second: str) -> Tensor:
         return (at(first) - at(second)).norm(dim=1)
 
-    shoulders, hips = (at("upperarm01.R") + at("upperarm01.L")) / 2, (at("upperleg01.R") + at("upperleg01.L")) / 2
+    shoulders, hips = (
+        (at("upperarm01.R") + at("upperarm01.L")) / 2,
+        (at("upperleg01.R") + at("upperleg01.L")) / 2,
+    )
     mark = (points[:, body.marks] * body.mark_shares[..., None]).sum(2)
     chin, top = mark[:, 8, 1], points[:, :, 1].amin(1)
     head = chin - top
@@ -87,3 +90,12 @@ def measured(identity: Params, modelled: Params) -> Params:
         "forearm": apart("lowerarm01.R", "wrist.R"),
         "hand": apart("wrist.R", "finger3-3.R") * 1.18,
     }  # fmt: skip
+
+
+def with_measures(identity: Params, modelled: Params, chosen: Tensor) -> Params:
+    """The identity with the lengths of their modelled bodies for the chosen (b,) bool people."""
+    own = measured(identity, modelled)
+    return {
+        name: torch.where(chosen.view(-1, *[1] * (value.dim() - 1)), own[name], value)
+        for name, value in identity.items()
+    }

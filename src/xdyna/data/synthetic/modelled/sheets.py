@@ -23,14 +23,16 @@ class Hangers:
         turns, places, scale: of `pose.Pose`.
         bones: (n j 3) at rest.
         skull: (n 3 2) middle and half size of the cap at rest, along x, y and z.
+        mouth: (n 2 3) at rest: the upper lip's inner edge, and the mouth's half width as x.
     """
 
     def __init__(
         self, layers: Layers, identity: Params, hung: Params, state: Params, turns: Tensor, places: Tensor,
-        scale: Tensor, bones: Tensor, skull: Tensor,
+        scale: Tensor, bones: Tensor, skull: Tensor, mouth: Tensor,
     ) -> None:  # fmt: skip
         self.layers, self.identity, self.hung, self.state = layers, identity, hung, state
-        self.turns, self.places, self.scale, self.bones, self.skull = turns, places, scale, bones, skull
+        self.turns, self.places, self.scale, self.bones = turns, places, scale, bones
+        self.skull, self.mouth = skull, mouth
 
     def _bone(self, name: str) -> int:
         return self.layers.body.bone(name)
@@ -55,7 +57,10 @@ class Hangers:
         hanging = hanging * self.scale[:, None, None] + spot
         moved = head + (hanging - head) * share[..., None]
         radius = column(self.scale * HEAD_UNIT)
-        sway = (column(self.hung["sway"]) * 4 * down * (1 - down) * 0.6 + column(self.hung["sway_tip"]) * down * down)
+        sway = (
+            column(self.hung["sway"]) * 4 * down * (1 - down) * 0.6
+            + column(self.hung["sway_tip"]) * down * down
+        )
         up = column(self.hung["lift"]) * down * down
         return moved + torch.stack([sway * radius, -up * radius * 1.2, 0 * sway], -1)
 
@@ -77,7 +82,8 @@ class Hangers:
         wide = 1 + 0.05 * smooth_ramp(below, -0.3, 0.6) - 0.10 * bob * smooth_ramp(down, 0.6, 1.0)
         wide = wide - 0.06 * (1 - bob) * smooth_ramp(below, 0.8, 1.8)
         strand = 0.004 * (angle * 9 + 2 * (angle * 3).sin()).sin() * smooth_ramp(down, 0.2, 1.0)
-        curl = column(person["hair_wave"]) * HEAD_UNIT * 0.8 * (below * 7 + angle * 2.0).sin() * smooth_ramp(down, 0.1, 0.5)
+        curl = column(person["hair_wave"]) * HEAD_UNIT * 0.8 * (below * 7 + angle * 2.0).sin()
+        curl = curl * smooth_ramp(down, 0.1, 0.5)
         reach_x, reach_z = half[:, :1] * wide + volume + strand, half[:, 2:] * wide + volume + strand
         # Its upper end is tucked in under the cap.
         tucked = 0.80 + 0.20 * smooth_ramp(down * (end - top), 0.0, 0.030)
@@ -110,13 +116,24 @@ class Hangers:
         for sign in (-1.0, 1.0):
             aside = tails * sign * (half[:, :1] + 0.016 + 0.012 * down)
             start_y = middle[:, 1:2] - bun * (half[:, 1:2] + 0.022) - pony * 0.022 - tails * 0.004
-            back = middle[:, 2:] - bun * 0.022 - pony * (half[:, 2:] + 0.012 + 0.020 * (down * 3.0).sin()) - tails * 0.004
+            arched = half[:, 2:] + 0.012 + 0.020 * (down * 3.0).sin()
+            back = middle[:, 2:] - bun * 0.022 - pony * arched - tails * 0.004
             points = torch.stack(
                 [aside + angle.sin() * around, start_y + length * down, back + angle.cos() * around], -1
             )
             hangs = (1 - bun) * smooth_ramp(down, 0.1, 0.8) * 0.8
             rows.append(self._hung_hair(points, hangs, (down * (1 - bun)).expand_as(around)))
         return torch.cat(rows, 1)
+
+    def teeth(self) -> Tensor:
+        """The upper row of teeth (n v 3), behind the upper lip."""
+        place = self.layers.canon[self.layers.of("teeth")]
+        across, down = place[:, 0], place[:, 1]
+        lip, half = self.mouth[:, None, 0], self.mouth[:, None, 1, 0] * 0.80
+        x = lip[..., 0] + across * half
+        y = lip[..., 1] - 0.0042 + 0.0052 * down - 0.0010 * across * across
+        z = lip[..., 2] - 0.0060 - 0.45 * half * across * across
+        return self.carried(torch.stack([x + 0 * down, y, z], -1), "head")
 
     def skirt(self) -> Tensor:
         """A skirt round the legs (n v 3): rigid at the hips, and further down round both legs, wherever they go."""
@@ -125,7 +142,7 @@ class Hangers:
         person, root = self.identity, self._bone("root")
         leg = person["thigh"] + person["calf"]
         fall = column((person["hem"] * leg).clamp(min=0.04))
-        rise = column(torch.where(person["dress"] > 0, torch.tensor(0.105, device=leg.device), torch.tensor(0.085, device=leg.device)))
+        rise = column(0.085 + 0.020 * person["dress"])
         depth = down * (rise + fall) - rise  # below the hip joints, in standing heights
         right, left = self._leg("R", depth), self._leg("L", depth)
         middle, gap = (right + left) / 2, (left - right) / 2
@@ -152,10 +169,14 @@ class Hangers:
 
     def _leg(self, side: str, depth: Tensor) -> Tensor:
         """Points of a leg's axis (n v 3), so far below its hip joint, in standing heights; above it, on the trunk's."""
-        hip, knee, ankle, root = (self.places[:, self._bone(f"{n}.{side}" if n != "root" else n), None] for n in ("upperleg01", "lowerleg01", "foot", "root"))
+        names = ("upperleg01", "lowerleg01", "foot")
+        hip, knee, ankle = (self.places[:, self._bone(f"{name}.{side}"), None] for name in names)
         person, size = self.identity, column(self.scale)[..., None]
         thigh, calf = column(person["thigh"]), column(person["calf"])
-        first, second = (depth / thigh).clamp(0, 1)[..., None], ((depth - thigh) / calf).clamp(0, 1)[..., None]
+        first, second = (
+            (depth / thigh).clamp(0, 1)[..., None],
+            ((depth - thigh) / calf).clamp(0, 1)[..., None],
+        )
         up = self.turns[:, None, self._bone("root"), :, 1]
         point = hip + (knee - hip) * first + (ankle - knee) * second
-        return point + up * depth.clamp(max=0)[..., None] * size + 0 * root
+        return point + up * depth.clamp(max=0)[..., None] * size

@@ -20,7 +20,7 @@ def expression_weights(body: Body, state: Params) -> Tensor:
         "frown": 0.85 * sad, "pucker": 0.85 * pucker * (1 - 0.4 * opened), "funnel": 0.45 * pucker * opened,
         "blink": 1 - state["lid"], "brow_inner_up": 0.75 * brow.clamp(min=0) + 0.45 * tilt.clamp(min=0),
         "brow_outer_up": 0.75 * brow.clamp(min=0) + 0.35 * (-tilt).clamp(min=0),
-        "brow_down": 0.95 * (-brow / 0.8).clamp(min=0) + 0.25 * (-tilt).clamp(min=0),
+        "brow_down": 0.75 * (-brow / 0.8).clamp(min=0) + 0.25 * (-tilt).clamp(min=0),
         "wide": 0.45 * brow.clamp(min=0) * state["lid"], "squint": 0.3 * squint,
         "sneer": 0.35 * (-brow / 0.8).clamp(min=0), "upper_up": 0.35 * glad * opened, "stretch": 0.25 * sad * opened,
         "lower_down": 0.25 * opened * (1 - pucker),
@@ -56,7 +56,9 @@ def normals(points: Tensor, triangles: Tensor, around: Tensor) -> Tensor:
     return summed / summed.norm(dim=-1, keepdim=True).clamp(min=1e-9)
 
 
-def skinned(points: Tensor, weights: Tensor, bones: Tensor, turns: Tensor, places: Tensor, scale: Tensor) -> Tensor:
+def skinned(
+    points: Tensor, weights: Tensor, bones: Tensor, turns: Tensor, places: Tensor, scale: Tensor
+) -> Tensor:
     """Vertices as the bones carry them (n v 3).
 
     Args:
