@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from xdyna.errors import InputError
@@ -98,7 +98,7 @@ def load_body(path: Path = BODY_FILE) -> Body:
             unpacked("expressions"), weights, raw["openness"].float() / 255, raw["marks"].long(),
             raw["mark_shares"], raw["mark_places"], raw["face_mesh"], parts, bones, expressions,
         )  # fmt: skip
-    except (KeyError, RuntimeError, OSError, ValueError) as error:
+    except (SafetensorError, KeyError, RuntimeError, OSError, ValueError) as error:
         raise InputError(
             path, f"not a body ({error})", "Make it again with tools/export_bodies.py."
         ) from error

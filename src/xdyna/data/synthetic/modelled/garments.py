@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xdyna.data.synthetic.draws import Params
 from xdyna.data.synthetic.modelled.layers import HEAD, HEAD_UNIT, HIPS, NECK, WAIST, Layers, cap_rays
-from xdyna.data.synthetic.modelled.skin import neighbour_faces, normals
+from xdyna.data.synthetic.modelled.skin import normals
 from xdyna.data.synthetic.shapes import ramp, smooth_ramp
 
 UNDER = 0.016
@@ -56,7 +56,7 @@ def dress_up(layers: Layers, identity: Params, skin: Tensor) -> tuple[Tensor, Te
         .transpose(0, 1)
     )
     shell_triangles = layers.triangles[(layers.layer > 0) & (layers.layer < 5)] - low
-    outward = normals(base, shell_triangles, neighbour_faces(shell_triangles, base.shape[1]))
+    outward = normals(base, shell_triangles, layers.shell_around)
     offset = torch.zeros(base.shape[:2], device=skin.device)
 
     top, bottom, shoe, cap = (layers.of(name) for name in ("top", "bottom", "shoe", "cap"))

@@ -45,7 +45,8 @@ class Layers:
         first: where each layer's vertices begin.
         spread: (k s) sparse: skin to shells; weights: (s+k j) of the bones.
         triangles: (t 3); layer: (t,) places in `LAYERS`; limb: (t,) bool, of an arm or a leg.
-        behind: (t,) see `raster.rasterise`; around: of `neighbour_faces`.
+        behind: (t,) see `raster.rasterise`; around, shell_around: of `neighbour_faces`, the second
+            of the shells alone.
         along_arm, along_leg: (s+k) 0 at the shoulder (hip), 1 at the elbow (knee), 2 at the wrist (ankle); -1
             elsewhere.
         openness: (v,) how much light from all sides reaches a vertex.
@@ -61,6 +62,7 @@ class Layers:
     limb: Tensor
     behind: Tensor
     around: Tensor
+    shell_around: Tensor
     along_arm: Tensor
     along_leg: Tensor
     openness: Tensor
@@ -169,6 +171,7 @@ def _build(body: Body) -> Layers:
     return Layers(
         body, torch.cat(places), first, spread.to_sparse(), torch.cat([body.weights, spread @ body.weights]),
         every, kinds, torch.cat(limb), torch.tensor(_BEHIND)[kinds], neighbour_faces(every, total),
+        neighbour_faces(every[(kinds > 0) & (kinds < 5)] - count, len(spread)),
         shells[:, 0], shells[:, 1], open_all,
     )  # fmt: skip
 

@@ -47,11 +47,10 @@ class ModelledTroupe(Troupe):
         ground = spot["y"] + (self.identity["torso"] + leg) * spot["scale"]
         bones = self.rest[1].repeat_interleave(self.count, 0)
         self.pose = Pose(body, bones, self.motion, self.state, spot, ground)
-        self.skin = self._skin(torch.device("cpu"))
         self._know()
 
-    def _skin(self, device: torch.device) -> Tensor:
-        """The skin's vertices in the world (n s 3)."""
+    def _skin(self, device: torch.device, chosen: Tensor | None = None) -> Tensor:
+        """The skin's vertices, or the chosen ones (k,), in the world (n s 3)."""
         body = body_on(device)
         rest, bones = (onto(value, device).repeat_interleave(self.count, 0) for value in self.rest[:2])
         weights = onto(expression_weights(body, self.state), device)
@@ -59,7 +58,10 @@ class ModelledTroupe(Troupe):
         rest = rest.index_add(1, body.head_vertices, face)
         pose = self.pose
         turns, places, scale = (onto(value, device) for value in (pose.turns, pose.places, pose.scale))
-        return skinned(rest, body.weights, bones, turns, places, scale)
+        vertices = body.weights
+        if chosen is not None:
+            rest, vertices = rest[:, chosen], vertices[chosen]
+        return skinned(rest, vertices, bones, turns, places, scale)
 
     def _seen(self, points: Tensor) -> Tensor:
         """Points of the world (n k 3 or n 3) in the picture, in frame heights."""
@@ -79,7 +81,7 @@ class ModelledTroupe(Troupe):
                 self.joints[f"{side}_{joint}"] = self._seen(at(f"{bone}.{letter}"))
             self.joints[f"{side}_hand"] = self._seen(self._hand(letter))
         self.joints["neck"] = (self.joints["right_shoulder"] + self.joints["left_shoulder"]) / 2
-        corner = self.skin[:, body.marks]
+        corner = self._skin(torch.device("cpu"), body.marks.flatten()).unflatten(1, (-1, 3))
         marks = (corner * body.mark_shares[..., None]).sum(2)
         self.landmarks = self._seen(marks)
         # The head's middle and half height at rest, carried by its bone.
@@ -170,7 +172,7 @@ class ModelledTroupe(Troupe):
         pose = self.pose
         turns, places, scale = (onto(value, device) for value in (pose.turns, pose.places, pose.scale))
         bones = bones.repeat_interleave(self.count, 0)
-        skin = onto(self.skin, device)
+        skin = self._skin(device)
         shell = skinned(
             shells.repeat_interleave(self.count, 0),
             layers.weights[len(body.mean) :],
