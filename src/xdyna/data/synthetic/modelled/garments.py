@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xdyna.data.synthetic.draws import Params
-from xdyna.data.synthetic.modelled.layers import HEAD, HEAD_UNIT, HIPS, NECK, WAIST, Layers, cap_rays
+from xdyna.data.synthetic.modelled.layers import CAP, HEAD, HEAD_UNIT, HIPS, NECK, WAIST, Layers, cap_rays
 from xdyna.data.synthetic.modelled.skin import normals
 from xdyna.data.synthetic.shapes import ramp, smooth_ramp
 
@@ -77,6 +77,9 @@ def dress_up(layers: Layers, identity: Params, skin: Tensor) -> tuple[Tensor, Te
     offset[:, _shift(shoe, low)] = 0.0055
     offset[:, _shift(cap, low)] = thick
     shells = base + outward * offset[..., None]
+    # The crown is one point.
+    crown = slice(cap.start - low, cap.start - low + CAP[0])
+    shells[:, crown] = shells[:, crown].mean(1, keepdim=True)
     # Soles are flat, and stand on the ground.
     sole = shells[:, _shift(shoe, low), 1]
     shells[:, _shift(shoe, low), 1] = sole.clamp(max=0.006)

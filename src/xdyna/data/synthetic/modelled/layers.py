@@ -216,7 +216,7 @@ def cap_rays() -> tuple[Tensor, Tensor]:
 def _cap(body: Body, canon: Tensor) -> tuple[Tensor, Tensor]:
     """(k s) the grid of hair on the skull as shares of the skin's vertices, and its canonical places (k 3)."""
     angle, row = cap_rays()
-    dip = (0.03 + 2.10 * row).flatten()  # from straight up
+    dip = (0.001 + 2.13 * row).flatten()  # from straight up
     angle = angle.flatten()
     way = torch.stack([dip.sin() * angle.sin(), -dip.cos(), dip.sin() * angle.cos()], 1)
     # The jaw keeps hair from going down there in front.
