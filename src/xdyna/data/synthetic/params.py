@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xdyna.data.synthetic.appearance import sample_appearance
 from xdyna.data.synthetic.camera import MOVING_SHARE, sample_camera
+from xdyna.data.synthetic.captured import sample_captured
 from xdyna.data.synthetic.company import COMPANY_SHARE, CompanyParams, sample_company
 from xdyna.data.synthetic.draws import Draws, Params, take
 from xdyna.data.synthetic.foreign import foreign_heads
@@ -99,6 +100,7 @@ def sample_params(
     frozen_share: float = FROZEN_SHARE,
     scatter: bool = False,
     modelled_share: float = 0.0,
+    captured_share: float = 0.0,
 ) -> SyntheticParams:
     """Draw the parameters of a batch on the CPU.
 
@@ -114,6 +116,7 @@ def sample_params(
         scatter: frames at random moments of the clip instead of consecutive ones.
         modelled_share: share of the people who are modelled in three dimensions instead of drawn. Everything else
             of the batch is the same with any share.
+        captured_share: share of the people who move as somebody filmed did (`captured`), likewise.
     """
     draws = Draws(seed, batch)
     human = draws.chance(human_share) > 0
@@ -141,6 +144,6 @@ def sample_params(
     reference = start + draws.uniform(-2, 4, 1)
     company = sample_company(draws, motion, company_share)
     return SyntheticParams(
-        identity, motion, foreign, scene, human, torch.cat([reference, times], 1), company,
-        sample_modelled(seed, batch, modelled_share),
+        identity, sample_captured(seed, motion, captured_share), foreign, scene, human,
+        torch.cat([reference, times], 1), company, sample_modelled(seed, batch, modelled_share),
     )  # fmt: skip

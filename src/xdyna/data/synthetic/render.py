@@ -88,6 +88,7 @@ def make_batch(
     frozen_share: float = FROZEN_SHARE,
     scatter: bool = False,
     modelled_share: float = 0.0,
+    captured_share: float = 0.0,
     maps: bool = True,
     landmarks: bool = False,
 ) -> SyntheticBatch:
@@ -103,7 +104,7 @@ def make_batch(
     params = sample_params(
         seed, batch, frames=frames, human_share=human_share, still_share=still_share,
         moving_camera_share=moving_camera_share, company_share=company_share, frozen_share=frozen_share,
-        scatter=scatter, modelled_share=modelled_share,
+        scatter=scatter, modelled_share=modelled_share, captured_share=captured_share,
     )  # fmt: skip
     return render(
         params.identity, params.motion, params.foreign, params.scene, params.times, size,

@@ -87,7 +87,7 @@ class Pose:
         self._turn(clavicle, chest @ about(2, -lift))
         self._join(upper, clavicle)
 
-        swing, bent = 0.5 * forward, raised + state[f"{side}_elbow"]
+        swing, bent = state[f"{side}_swing"], raised + state[f"{side}_elbow"]
         first = torch.stack([sign * raised.sin() * swing.cos(), raised.cos() * swing.cos(), swing.sin()], -1)
         second = torch.stack(
             [sign * bent.sin() * forward.cos(), bent.cos() * forward.cos(), forward.sin()], -1
