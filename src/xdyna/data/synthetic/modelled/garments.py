@@ -74,7 +74,7 @@ def dress_up(layers: Layers, identity: Params, skin: Tensor) -> tuple[Tensor, Te
         (column(identity["trouser_width"]) - 1.0) * 0.040 * smooth_ramp(layers.along_leg[bottom], -0.1, 1.2)
     )
     offset[:, _shift(bottom, low)] = 0.0055 + 0.006 * smooth_ramp(layers.along_leg[bottom], 0.2, 1.6) + wide
-    offset[:, _shift(shoe, low)] = 0.0055
+    offset[:, _shift(shoe, low)] = 0.0085
     offset[:, _shift(cap, low)] = thick
     shells = base + outward * offset[..., None]
     # The crown is one point.
@@ -95,7 +95,7 @@ def dress_up(layers: Layers, identity: Params, skin: Tensor) -> tuple[Tensor, Te
     # Under a skirt there is nothing that could come through it.
     legs = layers.along_leg[:count]
     start = torch.where(identity["dress"] > 0, -0.625, -0.600)
-    skirted = torch.where(legs > 0, (_hem(identity) - legs) * 0.24, own[:, 1] - column(start))
+    skirted = torch.where(legs > 0, (_hem(identity) - legs) * 0.24 - 0.030, own[:, 1] - column(start))
     skirted = torch.where(layers.along_arm[:count] > -0.2, -1.0, skirted)
     skirted = torch.where(column(identity["skirt"]) > 0, skirted, -1.0)
     keep[:, :count] = UNDER - torch.where(own[:, 1] < -0.88, -1.0, torch.maximum(hidden, skirted))
@@ -125,7 +125,8 @@ def top_edge(canon: Tensor, arm: Tensor, identity: Params, part: slice) -> Tenso
     """How far inside a top's edges places are (b v), negative outside, in standing heights."""
     x, y, z = canon.unbind(-1)
     arm = arm[part]
-    hem = torch.where(identity["dress"] > 0, torch.tensor(0.86, device=x.device), identity["crop"] + 0.03)
+    # Longer tops would show where the legs part.
+    hem = torch.where(identity["dress"] > 0, 0.86, (identity["crop"] + 0.03).clamp(max=1.03))
     below = (column(hem) - (y - NECK) / (HIPS - NECK)) * (HIPS - NECK)
     below = torch.where(arm > 0, 1.0, below)
     # Nobody is left without a top: what would be bare has no sleeves.

@@ -17,7 +17,7 @@ from xdyna.data.synthetic.modelled.asset import Body, body_on
 from xdyna.data.synthetic.modelled.skin import neighbour_faces
 
 LAYERS = ("skin", "top", "bottom", "shoe", "cap", "curtain", "skirt", "tuft", "teeth")
-_BEHIND = (-9.0, 0.03, 0.03, 0.03, 0.03, 9.0, 9.0, -9.0, -9.0)
+_BEHIND = (-9.0, 0.03, 0.03, 0.03, 0.3, 9.0, 9.0, -9.0, -9.0)
 """How near their edge the insides of layers show: skin's never, those of sheets everywhere."""
 NECK, WAIST, HIPS = -0.802, -0.628, -0.532
 """Heights on the mean body: the line of the shoulders, the waist, the hip joints."""
@@ -32,7 +32,7 @@ TUFTS = 2
 TEETH = (13, 3)
 ARM = ((0.0974, -0.802, 0.014), (0.2013, -0.6874, 0.0209), (0.272, -0.6169, 0.1158))
 LEG = ((0.0651, -0.5299, 0.0027), (0.0827, -0.2884, 0.0207), (0.1069, -0.045, 0.0014))
-SMOOTHED = {"top": 9, "bottom": 7, "shoe": 7, "cap": 3}
+SMOOTHED = {"top": 9, "bottom": 7, "shoe": 22, "cap": 3}
 
 
 @dataclass(frozen=True)

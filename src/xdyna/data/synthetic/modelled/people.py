@@ -139,15 +139,17 @@ class ModelledTroupe(Troupe):
         """The shadow where feet touch the ground."""
         for side in SIDES:
             foot, scale = self.joints[f"{side}_ankle"], self.joints["scale"]
-            spot = foot + torch.stack([0 * scale, 0.045 * scale], 1)
+            lowest = torch.maximum(self.joints["right_ankle"][:, 1], self.joints["left_ankle"][:, 1])
+            spot = torch.stack([foot[:, 0], lowest + 0.045 * scale], 1)
+            strength = 0.30 * (1 - 0.6 * self.state[f"{side}_step"].clamp(max=1))
             box = bounds([spot], 0.12 * scale)
             if not canvas.sees(box):
                 continue
             window = canvas.window(box)
-            values = onto(torch.cat([spot, scale[:, None]], 1), canvas.image.device)
+            values = onto(torch.cat([spot, scale[:, None], strength[:, None]], 1), canvas.image.device)
             u = (window.x - per_pixel(values[:, 0])) / per_pixel(0.085 * values[:, 2])
             v = (window.y - per_pixel(values[:, 1])) / per_pixel(0.026 * values[:, 2])
-            window.darken(0.30 * bump((u * u + v * v).sqrt()))
+            window.darken(per_pixel(values[:, 3]) * bump((u * u + v * v).sqrt()))
             window.close()
 
     def paint(self, canvas: Canvas, light: Tensor) -> None:
@@ -156,6 +158,11 @@ class ModelledTroupe(Troupe):
         Args:
             light: (n 5) on the CPU.
         """
+        # Half precision would move vertices by pixels.
+        with torch.autocast(canvas.image.device.type, enabled=False):
+            self._paint(canvas, light)
+
+    def _paint(self, canvas: Canvas, light: Tensor) -> None:
         device = canvas.image.device
         layers = layers_on(device)
         body = layers.body

@@ -15,7 +15,7 @@ _DEPTHS = 1 << 22
 """Steps of depth that are told apart."""
 
 _SLACK = 2e-4  # in shares: triangles overlap by a hair, so that no rounding opens a crack between them
-LARGEST_RUN, LARGEST_CPU_RUN = 48_000_000, 3_000_000
+LARGEST_RUN, LARGEST_CPU_RUN = 24_000_000, 3_000_000
 """Candidate pixels at once, which bounds the memory (some 80 bytes each)."""
 
 
