@@ -13,6 +13,7 @@ from torch import Tensor
 from xdyna.data.synthetic import SyntheticBatch, SyntheticParams, make_batch, render, sample_params
 from xdyna.data.synthetic.modelled.asset import BODY_FILE, body_on, load_body
 from xdyna.data.synthetic.modelled.people import ModelledTroupe
+from xdyna.data.synthetic.modelled.picture import light_up
 from xdyna.data.synthetic.modelled.raster import rasterise
 from xdyna.data.synthetic.modelled.shape import rest_bodies, sample_modelled
 from xdyna.data.synthetic.motion import CHANNELS
@@ -89,7 +90,8 @@ def test_a_missing_or_broken_body_is_named(tmp_path: Path) -> None:
 
 def test_bodies_stand_on_the_ground_and_differ() -> None:
     params = sample_params(3, 6)
-    points, bones, eyes = rest_bodies(body_on(CPU), params.identity, sample_modelled(3, 6, 1.0))
+    rest = rest_bodies(body_on(CPU), params.identity, sample_modelled(3, 6, 1.0))
+    points, bones, eyes = rest.skin, rest.bones, rest.eyes
     torch.testing.assert_close(points[..., 1].amax(1), torch.zeros(6))
     torch.testing.assert_close(points[..., 1].amin(1), -torch.ones(6))
     assert points.std(0).amax() > 0.005
@@ -229,6 +231,25 @@ def test_maps_go_with_modelled_people() -> None:
     for clip in range(2):
         if (batch.face[clip, 1, :, 2] > 0).all():
             assert batch.face_global[clip, 1].amax() > 0
+
+
+def test_only_the_search_for_pixels_looks_at_values() -> None:
+    # A meta tensor has no values: whoever asks for one, or mixes devices, gets an error.
+    device = torch.device("meta")
+    params = people(31, 2, frames=1)
+    cast = Cast(params.identity, params.motion, params.scene, params.times, 1.0, modelled=params.modelled)
+    troupe = cast.take(torch.arange(2), ModelledTroupe)
+    assert isinstance(troupe, ModelledTroupe)
+    light = params.scene.appearance["light"].repeat_interleave(2, 0)
+    layers, painter, posed = troupe.posed(device, light)
+    assert posed.points.device == posed.keep.device == device
+    assert posed.points.shape == (4, len(layers.canon), 3)
+    pixels, rows = torch.zeros(9, 3, device=device), torch.zeros(9, dtype=torch.long, device=device)
+    for paint in painter.by_layer.values():
+        looks = paint(rows, pixels, rows, rows)
+        lit = light_up(looks, pixels, pixels[:, 0], pixels[:, 0], posed.light[rows])
+        assert lit.device == device
+        assert lit.shape == (9, 3)
 
 
 @pytest.mark.gpu

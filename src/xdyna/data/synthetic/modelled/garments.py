@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xdyna.data.synthetic.draws import Params
 from xdyna.data.synthetic.modelled.layers import CAP, HEAD, HEAD_UNIT, HIPS, NECK, WAIST, Layers, cap_rays
+from xdyna.data.synthetic.modelled.shape import Rest
 from xdyna.data.synthetic.modelled.skin import normals
 from xdyna.data.synthetic.shapes import ramp, smooth_ramp
 
@@ -36,27 +37,23 @@ def trunk_place(canon: Tensor) -> tuple[Tensor, Tensor]:
     return angle, (canon[..., 1] - NECK) / (HIPS - NECK)
 
 
-def dress_up(layers: Layers, identity: Params, skin: Tensor) -> tuple[Tensor, Tensor]:
+def dress_up(layers: Layers, identity: Params, rest: Rest) -> tuple[Tensor, Tensor]:
     """Shells and edges.
 
     Args:
         identity: b people, on the layers' device.
-        skin: (b s 3) at rest.
+        rest: their bodies, there as well.
 
     Returns:
         shells (b k 3) at rest, and where every layer exists (b v), see `raster.rasterise`; in standing heights.
     """
     canon = layers.canon
+    skin = rest.skin
     batch = len(skin)
     keep = torch.full((batch, len(canon)), 1.0, device=skin.device)
     low, count = layers.first["top"], skin.shape[1]
-    base = (
-        torch.sparse.mm(layers.spread, skin.transpose(0, 1).flatten(1))
-        .unflatten(1, (batch, 3))
-        .transpose(0, 1)
-    )
-    shell_triangles = layers.triangles[(layers.layer > 0) & (layers.layer < 5)] - low
-    outward = normals(base, shell_triangles, layers.shell_around)
+    base = rest.fit(layers.shells)
+    outward = normals(base, layers.shell_triangles, layers.shell_around)
     offset = torch.zeros(base.shape[:2], device=skin.device)
 
     top, bottom, shoe, cap = (layers.of(name) for name in ("top", "bottom", "shoe", "cap"))

@@ -43,7 +43,8 @@ class Layers:
         body: on the same device.
         canon: (v 3) canonical places.
         first: where each layer's vertices begin.
-        spread: (k s) sparse: skin to shells; weights: (s+k j) of the bones.
+        shells: (1+m k 3) the mean shells, smoothed from the skin, and what each of a body's m components adds to
+            them; shell_triangles: theirs alone. weights: (s+k j) of the bones.
         triangles: (t 3); layer: (t,) places in `LAYERS`; limb: (t,) bool, of an arm or a leg.
         behind: (t,) see `raster.rasterise`; around, shell_around: of `neighbour_faces`, the second
             of the shells alone.
@@ -55,7 +56,8 @@ class Layers:
     body: Body
     canon: Tensor
     first: dict[str, int]
-    spread: Tensor
+    shells: Tensor
+    shell_triangles: Tensor
     weights: Tensor
     triangles: Tensor
     layer: Tensor
@@ -165,15 +167,26 @@ def _build(body: Body) -> Layers:
     spread = torch.cat(rows)
     every = torch.cat(triangles)
     kinds = torch.cat(layer)
+    shell_triangles = every[(kinds > 0) & (kinds < 5)] - count
     shells = torch.cat([along_arm[:, None], along_leg[:, None], body.openness[:, None]], 1)
     shells = torch.cat([shells, spread @ shells])
     open_all = torch.cat([shells[:, 2], torch.ones(total - len(shells))])
     return Layers(
-        body, torch.cat(places), first, spread.to_sparse(), torch.cat([body.weights, spread @ body.weights]),
+        body, torch.cat(places), first, _shells(body, spread), shell_triangles,
+        torch.cat([body.weights, spread @ body.weights]),
         every, kinds, torch.cat(limb), torch.tensor(_BEHIND)[kinds], neighbour_faces(every, total),
-        neighbour_faces(every[(kinds > 0) & (kinds < 5)] - count, len(spread)),
+        neighbour_faces(shell_triangles, len(spread)),
         shells[:, 0], shells[:, 1], open_all,
     )  # fmt: skip
+
+
+def _shells(body: Body, spread: Tensor) -> Tensor:
+    """(1+m k 3) the shells of the mean body and of each of its components, see `shape.Rest.scores`."""
+    count = len(body.mean)
+    mean = body.mean.index_add(0, body.head_vertices, body.face_mean)
+    faces = torch.zeros(len(body.faces), count, 3).index_add(1, body.head_vertices, body.faces)
+    parts = torch.cat([mean[None], body.shapes[:, :count], faces])
+    return torch.stack([spread @ part for part in parts])
 
 
 def _smoothing(triangles: Tensor, used: Tensor, count: int, steps: int) -> Tensor:

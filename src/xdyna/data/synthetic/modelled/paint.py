@@ -53,6 +53,10 @@ class Painter:
     ) -> None:
         self.layers, self.identity, self.modelled, self.state = layers, identity, modelled, state
         self.texture = texture
+        self.by_layer = {
+            (0,): self._skin, (1,): self._top, (2,): self._bottom, (3,): self._shoe, (4, 5, 7): self._hair,
+            (6,): self._skirt, (8,): self._teeth,
+        }  # fmt: skip
 
     def paint(
         self, triangle: Tensor, canon: Tensor, person: Tensor, frame: Tensor
@@ -68,11 +72,7 @@ class Painter:
         gloss, relief, fleshy = (
             torch.full((count,), value, device=canon.device) for value in (0.0, 1.0, 0.0)
         )
-        groups = (
-            ((0,), self._skin), ((1,), self._top), ((2,), self._bottom), ((3,), self._shoe), ((4, 5, 7), self._hair),
-            ((6,), self._skirt), ((8,), self._teeth),
-        )  # fmt: skip
-        for kinds, painter in groups:
+        for kinds, painter in self.by_layer.items():
             chosen = layer == kinds[0]
             for kind in kinds[1:]:
                 chosen = chosen | (layer == kind)

@@ -9,7 +9,7 @@ from xdyna.data.synthetic.camera import camera_at, project
 from xdyna.data.synthetic.draws import Params, onto, to_device
 from xdyna.data.synthetic.modelled.asset import body_on
 from xdyna.data.synthetic.modelled.garments import dress_up
-from xdyna.data.synthetic.modelled.layers import HEAD_UNIT, layers_on
+from xdyna.data.synthetic.modelled.layers import HEAD_UNIT, Layers, layers_on
 from xdyna.data.synthetic.modelled.paint import Painter
 from xdyna.data.synthetic.modelled.picture import Posed, take_picture
 from xdyna.data.synthetic.modelled.pose import Pose
@@ -45,14 +45,17 @@ class ModelledTroupe(Troupe):
         spot = {name: value.repeat_interleave(self.count, 0) for name, value in placed.items()}
         leg = self.identity["thigh"] + self.identity["calf"]
         ground = spot["y"] + (self.identity["torso"] + leg) * spot["scale"]
-        bones = self.rest[1].repeat_interleave(self.count, 0)
+        bones = self.rest.bones.repeat_interleave(self.count, 0)
         self.pose = Pose(body, bones, self.motion, self.state, spot, ground)
         self._know()
 
     def _skin(self, device: torch.device, chosen: Tensor | None = None) -> Tensor:
         """The skin's vertices, or the chosen ones (k,), in the world (n s 3)."""
         body = body_on(device)
-        rest, bones = (onto(value, device).repeat_interleave(self.count, 0) for value in self.rest[:2])
+        rest, bones = (
+            onto(value, device).repeat_interleave(self.count, 0)
+            for value in (self.rest.skin, self.rest.bones)
+        )
         weights = onto(expression_weights(body, self.state), device)
         face = (weights @ body.expressions.flatten(1)).unflatten(1, (-1, 3))
         rest = rest.index_add(1, body.head_vertices, face)
@@ -85,8 +88,8 @@ class ModelledTroupe(Troupe):
         marks = (corner * body.mark_shares[..., None]).sum(2)
         self.landmarks = self._seen(marks)
         # The head's middle and half height at rest, carried by its bone.
-        low = self.rest[0][:, :, 1].amin(1)
-        chin = (self.rest[0][:, body.marks[8]] * body.mark_shares[8][:, None]).sum(1)
+        low = self.rest.skin[:, :, 1].amin(1)
+        chin = (self.rest.skin[:, body.marks[8]] * body.mark_shares[8][:, None]).sum(1)
         half = (chin[:, 1] - low) / 2
         middle = torch.stack([0 * half, low + half, 0 * half + 0.03], 1).repeat_interleave(self.count, 0)
         head = body.bone("head")
@@ -160,10 +163,11 @@ class ModelledTroupe(Troupe):
         """
         # Half precision would move vertices by pixels.
         with torch.autocast(canvas.image.device.type, enabled=False):
-            self._paint(canvas, light)
+            self._stand(canvas)
+            take_picture(canvas, *self.posed(canvas.image.device, light))
 
-    def _paint(self, canvas: Canvas, light: Tensor) -> None:
-        device = canvas.image.device
+    def posed(self, device: torch.device, light: Tensor) -> tuple[Layers, Painter, Posed]:
+        """Everybody's surfaces and colours on a device, in every frame as the camera sees them."""
         layers = layers_on(device)
         body = layers.body
         identity = to_device(
@@ -174,8 +178,9 @@ class ModelledTroupe(Troupe):
         zoom, middle = onto(self.view, device)[:, 0], onto(self.middle, device)
         for name in ("hem_lag", "hem_wave"):
             hung[name] = onto(self.joints[name], device) / zoom
-        rest, bones, _ = (onto(value, device) for value in self.rest)
-        shells, keep = dress_up(layers, identity, rest)
+        body_rest = self.rest.to(device)
+        rest, bones = body_rest.skin, body_rest.bones
+        shells, keep = dress_up(layers, identity, body_rest)
         pose = self.pose
         turns, places, scale = (onto(value, device) for value in (pose.turns, pose.places, pose.scale))
         bones = bones.repeat_interleave(self.count, 0)
@@ -198,10 +203,9 @@ class ModelledTroupe(Troupe):
         hangers = Hangers(layers, rows, hung, state, turns, places, scale, bones, skull, mouth)
         sheets = [hangers.curtain(), hangers.skirt(), hangers.tufts(), hangers.teeth()]
         points = torch.cat([skin, shell, *sheets], 1)
-        self._stand(canvas)
         view = onto(self.view, device)
         flat = project(points[..., :2], view, middle)
         points = torch.cat([flat, points[..., 2:] * zoom[:, None, None]], -1)
         keep = keep.repeat_interleave(self.count, 0)
         painter = Painter(layers, identity, modelled, state, onto(self.texture[:, 0], device))
-        take_picture(canvas, layers, painter, Posed(points, keep, onto(light, device), self.count))
+        return layers, painter, Posed(points, keep, onto(light, device), self.count)

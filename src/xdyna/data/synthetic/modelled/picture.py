@@ -68,7 +68,7 @@ def _take_some(canvas: Canvas, layers: Layers, painter: Painter, whole: Posed, f
     # Insides of cloth and hair lie deep.
     openness = fixed[:, 3] * torch.where(back, 0.25, 1.0)
     shadow = torch.where(back, 0.3 * shadow, shadow)
-    lit = _light(looks, normal, openness, shadow, posed.light[seen.frame])
+    lit = light_up(looks, normal, openness, shadow, posed.light[seen.frame])
     picture = torch.zeros(len(points) * height * width, 4, device=lit.device)
     picture[seen.pixel] = torch.cat([lit, torch.ones_like(lit[:, :1])], 1)
     picture = picture.view(len(points), height, width, 4).permute(0, 3, 1, 2)
@@ -78,7 +78,7 @@ def _take_some(canvas: Canvas, layers: Layers, painter: Painter, whole: Posed, f
     canvas.mask[frames] = torch.maximum(canvas.mask[frames], cover)
 
 
-def _light(
+def light_up(
     looks: tuple[Tensor, Tensor, Tensor, Tensor],
     normal: Tensor,
     openness: Tensor,

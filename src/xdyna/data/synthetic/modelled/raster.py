@@ -76,12 +76,14 @@ def rasterise(
     best = torch.full((count * height * width,), torch.iinfo(torch.int64).max, device=device)
     shift = len(triangles)
     largest = LARGEST_CPU_RUN if device.type == "cpu" else LARGEST_RUN
-    for first, last in _parts(cost.sum(1), largest):
+    for first, last, candidates in _parts(cost.sum(1), largest):
         number = cost[first:last].flatten()
         which = torch.nonzero(number)[:, 0]
         number = number[which]
         total = number.cumsum(0)
-        owner = torch.repeat_interleave(torch.arange(len(which), device=device), number)
+        owner = torch.repeat_interleave(
+            torch.arange(len(which), device=device), number, output_size=candidates
+        )
         step = torch.arange(len(owner), device=device) - (total - number)[owner]
         which = which + first * shift
         across = wide.flatten()[which].long()[owner]
@@ -144,12 +146,12 @@ def _on_plane(plane: tuple[Tensor, Tensor, Tensor], owner: Tensor, x: Tensor, y:
     return plane[0][owner] * x + plane[1][owner] * y + plane[2][owner]
 
 
-def _parts(cost: Tensor, largest: int) -> list[tuple[int, int]]:
-    """Runs of frames with at most so many candidates together; waits for the device once."""
+def _parts(cost: Tensor, largest: int) -> list[tuple[int, int, int]]:
+    """Runs of frames with at most so many candidates together, and how many; waits for the device once."""
     parts, first, total = [], 0, 0
     for frame, own in enumerate(cost.tolist()):
         if frame > first and total + own > largest:
-            parts.append((first, frame))
+            parts.append((first, frame, total))
             first, total = frame, 0
         total += own
-    return [*parts, (first, len(cost))] if len(cost) > first else parts
+    return [*parts, (first, len(cost), total)] if len(cost) > first else parts

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from xdyna.data.synthetic.draws import Draws, Params
+from xdyna.data.synthetic.draws import Draws, Params, onto
 from xdyna.data.synthetic.modelled.asset import Body, body_on
 
 _SEED = 0x3D
@@ -34,15 +36,43 @@ def sample_modelled(seed: int, batch: int, share: float) -> Params:
     }
 
 
-def rest_bodies(body: Body, identity: Params, modelled: Params) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class Rest:
+    """Bodies at rest, b people, in their standing heights with the feet on y = 0.
+
+    Attributes:
+        skin: (b v 3); bones: (b j 3) their heads; eyes: (b 2 3) their middles.
+        scores: (b m) of the components of body and face.
+        low, tall: (b,) where the soles were and how tall the body was, in the asset's unit.
+    """
+
+    skin: Tensor
+    bones: Tensor
+    eyes: Tensor
+    scores: Tensor
+    low: Tensor
+    tall: Tensor
+
+    def to(self, device: torch.device) -> Rest:
+        """The same on a device."""
+        return Rest(*(onto(value, device) for value in vars(self).values()))
+
+    def fit(self, parts: Tensor) -> Tensor:
+        """Other points of the same bodies (b k 3), from their mean and components (1+m k 3)."""
+        points = parts[0] + (self.scores @ parts[1:].flatten(1)).unflatten(1, parts.shape[1:])
+        return _standing(points, self.low, self.tall)
+
+
+def _standing(points: Tensor, low: Tensor, tall: Tensor) -> Tensor:
+    ground = torch.stack([0 * low, low, 0 * low], -1)
+    return (points - ground[:, None]) / tall[:, None, None]
+
+
+def rest_bodies(body: Body, identity: Params, modelled: Params) -> Rest:
     """Bodies at rest.
 
     Args:
         identity: of `sample_identity`, b people; modelled: of `sample_modelled`; both where `body` is.
-
-    Returns:
-        vertices (b v 3), heads of bones (b j 3) and middles of eyes (b 2 3), in the person's standing heights with
-        the feet on y = 0.
     """
     feminine = identity["feminine"]
     gender = (feminine + 0.75 * (feminine.round() - feminine)).clamp(0, 1)
@@ -51,23 +81,25 @@ def rest_bodies(body: Body, identity: Params, modelled: Params) -> tuple[Tensor,
     table = torch.stack([gender, 0.64 + 0.28 * identity["age"], weight, modelled["muscle"]], 1)
     ones = torch.ones_like(table[:, :1])
     terms = torch.cat([ones, table, table**2, table[:, :1] * table[:, 1:]], 1)
-    scores = terms @ body.terms + 0.15 * modelled["body"]
+    shape = terms @ body.terms + 0.15 * modelled["body"]
+    face = 0.85 * modelled["face"]
     count, bones = len(body.mean), len(body.bone_names)
     every = torch.cat([body.mean, body.bone_places, body.eye_places])
-    points = every + torch.einsum("bk,kvd->bvd", scores, body.shapes)
-    face = body.face_mean + torch.einsum("bk,kvd->bvd", 0.85 * modelled["face"], body.faces)
-    points = points.index_add(1, body.head_vertices, face)
-    # The eyes go where their own vertices went.
-    low = points[:, :count, 1].amax(1)[:, None]
-    tall = low - points[:, :count, 1].amin(1)[:, None]
-    points = (points - torch.stack([0 * low, low, 0 * low], -1)) / tall[..., None]
-    return points[:, :count], points[:, count : count + bones], points[:, count + bones :]
+    points = every + torch.einsum("bk,kvd->bvd", shape, body.shapes)
+    own = body.face_mean + torch.einsum("bk,kvd->bvd", face, body.faces)
+    points = points.index_add(1, body.head_vertices, own)
+    low = points[:, :count, 1].amax(1)
+    tall = low - points[:, :count, 1].amin(1)
+    points = _standing(points, low, tall)
+    skin, joints, eyes = points.split([count, bones, 2], 1)
+    return Rest(skin, joints, eyes, torch.cat([shape, face], 1), low, tall)
 
 
 def measured(identity: Params, modelled: Params) -> Params:
     """The identity (b) with the lengths of its modelled body in place of the drawn one's."""
     body = body_on(torch.device("cpu"))
-    points, bones, _ = rest_bodies(body, identity, modelled)
+    rest = rest_bodies(body, identity, modelled)
+    points, bones = rest.skin, rest.bones
 
     def at(name: str) -> Tensor:
         return bones[:, body.bone(name)]
