@@ -120,9 +120,8 @@ def _lit_share(layers: Layers, posed: Posed, seen: Visible, places: Tensor) -> T
     span = (high - low).amax(1).clamp(1e-3, 4.0)[:, None]
     scale = (SHADOW_SIZE - 2) / span
     screen = torch.cat([(turned[..., :2] - low[:, None]) * scale[:, None] + 1, turned[..., 2:]], -1)
-    every = torch.full_like(layers.behind, 9.0)
     size = (SHADOW_SIZE, SHADOW_SIZE)
-    shown = rasterise(screen, layers.triangles, posed.keep, size, behind=every)
+    shown = rasterise(screen, layers.triangles, posed.keep, size, behind=layers.behind)
     depth = torch.full((len(screen) * SHADOW_SIZE * SHADOW_SIZE,), -9.0, device=screen.device)
     depth[shown.pixel] = shown.at(screen[..., 2:])[:, 0]
     own = (places[:, None] @ axes[seen.frame])[:, 0]
