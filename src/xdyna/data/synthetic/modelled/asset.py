@@ -63,6 +63,13 @@ class Body:
         tensors = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
         return Body(**values | tensors)
 
+    def ears(self) -> Tensor:
+        """(2,) int64: the vertices furthest to the right (the picture's left) and to the left at the ears' height."""
+        x, y = self.mean[:, 0], self.mean[:, 1] - self.mean[:, 1].max()
+        high = (y > -0.937) & (y < -0.917)
+        aside = torch.where(high, x, torch.zeros_like(x))
+        return torch.stack([aside.argmin(), aside.argmax()])
+
     def bone(self, name: str) -> int:
         """The place of a bone."""
         return self.bone_names.index(name)

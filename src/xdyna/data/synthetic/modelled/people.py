@@ -84,7 +84,9 @@ class ModelledTroupe(Troupe):
                 self.joints[f"{side}_{joint}"] = self._seen(at(f"{bone}.{letter}"))
             self.joints[f"{side}_hand"] = self._seen(self._hand(letter))
         self.joints["neck"] = (self.joints["right_shoulder"] + self.joints["left_shoulder"]) / 2
-        corner = self._skin(torch.device("cpu"), body.marks.flatten()).unflatten(1, (-1, 3))
+        chosen = torch.cat([body.marks.flatten(), body.ears()])
+        skin = self._skin(torch.device("cpu"), chosen)
+        corner, ears = skin[:, :-2].unflatten(1, (-1, 3)), skin[:, -2:]
         marks = (corner * body.mark_shares[..., None]).sum(2)
         self.landmarks = self._seen(marks)
         # The head's middle and half height at rest, carried by its bone.
@@ -98,7 +100,7 @@ class ModelledTroupe(Troupe):
         self.joints["head"] = self._seen(middle)
         self.joints["head_radius"] = half.repeat_interleave(self.count, 0) * pose.scale * self.view[:, 0]
         self.joints["head_roll"] = pose.up + self.view[:, 3]
-        self.marks = self._marks(marks)
+        self.marks = self._marks(marks, ears)
 
     def _hand(self, letter: str) -> Tensor:
         """The 21 points of a hand (n 21 3): wrist, knuckles and the tips, which lie a last bone further."""
@@ -112,22 +114,16 @@ class ModelledTroupe(Troupe):
             points += [*own, own[2] + (pose.turns[:, tip] @ rest[..., None] * length)[..., 0]]
         return torch.stack(points, 1)
 
-    def _marks(self, marks: Tensor) -> Tensor:
+    def _marks(self, marks: Tensor, ears: Tensor) -> Tensor:
         """Nose, eyes and ears (n 5 3), see `head.head_marks`."""
-        body, pose = body_on(torch.device("cpu")), self.pose
         yaw = self.state["yaw"]
         ones = torch.ones(len(yaw), 1)
         nose, right, left = (
             self._seen(p) for p in (marks[:, 30], marks[:, 36:42].mean(1), marks[:, 42:48].mean(1))
         )
         rows = [torch.cat([point, ones], 1) for point in (nose, right, left)]
-        for sign in (-1.0, 1.0):
-            # An ear is where the skin is furthest aside, at the eyes' height.
-            rest = torch.tensor([sign * 0.045, -0.927, 0.024]).expand(len(yaw), 3)
-            head = body.bone("head")
-            offset = (rest - pose.rest[:, head])[..., None] * pose.scale[:, None, None]
-            ear = self._seen(pose.places[:, head] + (pose.turns[:, head] @ offset)[..., 0])
-            rows.append(torch.cat([ear, (sign * yaw < 0.35).float()[:, None]], 1))
+        for sign, ear in ((-1.0, ears[:, 0]), (1.0, ears[:, 1])):
+            rows.append(torch.cat([self._seen(ear), (sign * yaw < 0.35).float()[:, None]], 1))
         return torch.stack(rows, 1)
 
     def truth(self, size: tuple[int, int]) -> Params:
