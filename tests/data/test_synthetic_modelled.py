@@ -71,7 +71,7 @@ def landmarks(params: SyntheticParams) -> Tensor:
 def test_the_body_ships_small_and_whole() -> None:
     assert BODY_FILE.stat().st_size < 3 * 2**20
     with safe_open(BODY_FILE, "pt") as file:
-        assert file.metadata()["licence"] == "CC0-1.0"
+        assert file.metadata()["licence"] == "CC0-1.0 AND Apache-2.0"
     body = load_body()
     assert body.triangles.max() < len(body.mean)
     assert body.marks.max() < len(body.mean)
