@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from xdyna.data.synthetic.captured import play
 from xdyna.data.synthetic.draws import TAU, Draws, Params
 
 EXPRESSIONS = ("mouth_open", "smile", "lid", "gaze_x", "gaze_y", "brow", "yaw", "pitch")
@@ -130,7 +131,8 @@ def motion_at(motion: Params, times: Tensor) -> Params:
         times: (b n) seconds.
 
     Returns:
-        (b n) for each name in `CHANNELS`, and `lid`, `right_step` and `left_step` (0 on the ground, 1 lifted).
+        (b n) for each name in `CHANNELS`, and `lid`, `right_step` and `left_step` (0 on the ground, 1 lifted),
+        `right_swing` and `left_swing` (how far an upper arm points ahead, as `forward` says of the forearm).
     """
     angle = motion["frequency"][:, None] * times[:, :, None, None] * TAU + motion["phase"][:, None]
     wave = (motion["weight"][:, None] * angle.sin()).sum(-1)
@@ -148,4 +150,8 @@ def motion_at(motion: Params, times: Tensor) -> Params:
     step = (times * motion["step_rate"][:, None] + motion["step_phase"][:, None]) * TAU
     state["right_step"] = motion["step"][:, None] * step.sin().clamp(min=0)
     state["left_step"] = motion["step"][:, None] * (-step.sin()).clamp(min=0)
+    for side in ("right", "left"):
+        state[f"{side}_swing"] = 0.5 * state[f"{side}_forward"]
+    if "captured" in motion:
+        play(motion, times, state)
     return state

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from xdyna.data.synthetic.appearance import sample_appearance
 from xdyna.data.synthetic.camera import MOVING_SHARE, sample_camera
+from xdyna.data.synthetic.captured import sample_captured
 from xdyna.data.synthetic.company import COMPANY_SHARE, CompanyParams, sample_company
 from xdyna.data.synthetic.draws import Draws, Params, take
 from xdyna.data.synthetic.foreign import foreign_heads
 from xdyna.data.synthetic.identity import sample_identity
+from xdyna.data.synthetic.modelled.shape import sample_modelled
 from xdyna.data.synthetic.motion import sample_motion
 from xdyna.data.synthetic.scenery import KNOBS
 from xdyna.data.synthetic.scenes import MOVING_SCENES, SCENES, SLOPES, STILL_SCENES, STILL_SHARES
@@ -73,6 +75,7 @@ class SyntheticParams:
         human: (b,) bool, False for clips without a person.
         times: (b 1+f) seconds, the reference's moment first.
         company: second people, whom nothing drives.
+        modelled: which people are modelled in three dimensions, and their shapes, see `modelled.shape`.
     """
 
     identity: Params
@@ -82,6 +85,7 @@ class SyntheticParams:
     human: Tensor
     times: Tensor
     company: CompanyParams
+    modelled: Params
 
 
 def sample_params(
@@ -95,6 +99,8 @@ def sample_params(
     company_share: float = COMPANY_SHARE,
     frozen_share: float = FROZEN_SHARE,
     scatter: bool = False,
+    modelled_share: float = 0.0,
+    captured_share: float = 0.0,
 ) -> SyntheticParams:
     """Draw the parameters of a batch on the CPU.
 
@@ -108,6 +114,9 @@ def sample_params(
         company_share: share of the clips with a person that show a second one.
         frozen_share: share of the clips whose scene, whatever its kind, stands still as in a photograph.
         scatter: frames at random moments of the clip instead of consecutive ones.
+        modelled_share: share of the people who are modelled in three dimensions instead of drawn. Everything else
+            of the batch is the same with any share.
+        captured_share: share of the people who move as somebody filmed did (`captured`), likewise.
     """
     draws = Draws(seed, batch)
     human = draws.chance(human_share) > 0
@@ -134,4 +143,7 @@ def sample_params(
     times = start + (draws.uniform(-2, 4, frames) if scatter else STEP * torch.arange(frames))
     reference = start + draws.uniform(-2, 4, 1)
     company = sample_company(draws, motion, company_share)
-    return SyntheticParams(identity, motion, foreign, scene, human, torch.cat([reference, times], 1), company)
+    return SyntheticParams(
+        identity, sample_captured(seed, motion, captured_share), foreign, scene, human,
+        torch.cat([reference, times], 1), company, sample_modelled(seed, batch, modelled_share),
+    )  # fmt: skip

@@ -37,13 +37,16 @@ class Cast:
         aspect: width / height of the frame.
         placed: as of `frame_person`; None places them as their motion's framing says.
         foreign: identities whose heads the face maps show, if there are face maps.
+        modelled: of `modelled.shape.sample_modelled`, if there are modelled people.
     """
 
     def __init__(
         self, identity: Params, motion: Params, scene: SceneParams, times: Tensor, aspect: float,
-        *, placed: Params | None = None, foreign: Params | None = None,
+        *, placed: Params | None = None, foreign: Params | None = None, modelled: Params | None = None,
     ) -> None:  # fmt: skip
         self.clips = {"identity": identity, "motion": motion} | ({"foreign": foreign} if foreign else {})
+        if modelled:
+            self.clips["modelled"] = modelled
         self.scene, self.times, self.aspect = scene, times, aspect
         self.placed = frame_person(identity, motion, aspect) if placed is None else placed
 
@@ -51,10 +54,14 @@ class Cast:
         """(b,) how large the people are, to group them."""
         return self.placed["scale"]
 
-    def take(self, index: Tensor) -> Troupe:
-        """The chosen clips' people, one row a frame."""
+    def take(self, index: Tensor, kind: type[Troupe] | None = None) -> Troupe:
+        """The chosen clips' people, one row a frame.
+
+        Args:
+            kind: `ModelledTroupe` for modelled people; None for drawn ones.
+        """
         chosen = {name: take(params, index) for name, params in self.clips.items()}
-        return Troupe(
+        return (kind or Troupe)(
             chosen, self.scene.take(index), take(self.placed, index), self.times[index], self.aspect
         )
 
@@ -120,6 +127,10 @@ class Troupe:
         known["head"] = head * size[0]
         known["expression"] = torch.stack([self.state[name] for name in EXPRESSIONS], 1)
         return known
+
+    def paint(self, canvas: Canvas, light: Tensor) -> None:
+        """Paint everybody; light: (n 5) on the CPU."""
+        paint_people(canvas, self, light)
 
     def paint_foreign(self, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
         """The foreign heads, see `foreign.paint_foreign`."""

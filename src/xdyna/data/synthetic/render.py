@@ -14,9 +14,11 @@ from xdyna.data.synthetic.camera import MOVING_SHARE, camera_at
 from xdyna.data.synthetic.company import COMPANY_SHARE, CompanyParams, place_company
 from xdyna.data.synthetic.controls import draw_pose_maps, face_boxes, keep_boxes
 from xdyna.data.synthetic.draws import Params, onto
+from xdyna.data.synthetic.modelled.people import ModelledTroupe
+from xdyna.data.synthetic.modelled.shape import with_measures
 from xdyna.data.synthetic.motion import EXPRESSIONS
 from xdyna.data.synthetic.params import SceneParams, sample_params
-from xdyna.data.synthetic.people import Cast, paint_people
+from xdyna.data.synthetic.people import Cast
 from xdyna.data.synthetic.shapes import Canvas
 from xdyna.data.synthetic.tempo import FROZEN_SHARE
 
@@ -40,6 +42,7 @@ class SyntheticBatch:
         head: (b 1+f 3) the head's middle (x, y) and half its height, in pixels.
         expression: (b 1+f 8), the values named by `EXPRESSIONS`.
         human: (b,) bool.
+        modelled: (b,) bool: the person is modelled in three dimensions, not drawn.
         scene: (b,) int64, places in `SCENES`.
         still: (b,) bool: nothing behind the person moves: no scene, no camera, no second person.
         company: (b,) bool: a second person is there, whom neither the mask nor any map or truth shows.
@@ -62,6 +65,7 @@ class SyntheticBatch:
     head: Tensor
     expression: Tensor
     human: Tensor
+    modelled: Tensor
     scene: Tensor
     still: Tensor
     company: Tensor
@@ -83,6 +87,8 @@ def make_batch(
     company_share: float = COMPANY_SHARE,
     frozen_share: float = FROZEN_SHARE,
     scatter: bool = False,
+    modelled_share: float = 0.0,
+    captured_share: float = 0.0,
     maps: bool = True,
     landmarks: bool = False,
 ) -> SyntheticBatch:
@@ -98,11 +104,12 @@ def make_batch(
     params = sample_params(
         seed, batch, frames=frames, human_share=human_share, still_share=still_share,
         moving_camera_share=moving_camera_share, company_share=company_share, frozen_share=frozen_share,
-        scatter=scatter,
+        scatter=scatter, modelled_share=modelled_share, captured_share=captured_share,
     )  # fmt: skip
     return render(
         params.identity, params.motion, params.foreign, params.scene, params.times, size,
-        human=params.human, company=params.company, device=device, maps=maps, landmarks=landmarks,
+        human=params.human, company=params.company, modelled=params.modelled, device=device, maps=maps,
+        landmarks=landmarks,
     )  # fmt: skip
 
 
@@ -117,6 +124,7 @@ def render(
     *,
     human: Tensor | None = None,
     company: CompanyParams | None = None,
+    modelled: Params | None = None,
     device: str | torch.device = "cpu",
     maps: bool = True,
     landmarks: bool = False,
@@ -129,6 +137,7 @@ def render(
         size: (height, width).
         human: (b,) bool; None means that every clip has a person.
         company: second people, shown in clips with a first one; None means none anywhere.
+        modelled: who is modelled and how, see `modelled.shape.sample_modelled`; None means that all are drawn.
         device, maps, landmarks: see `make_batch`.
     """
     device = torch.device(device)
@@ -136,7 +145,10 @@ def render(
     height, width = size
     human = torch.ones(batch, dtype=torch.bool) if human is None else human
     aspect = width / height
-    cast = Cast(identity, motion, scene, times, aspect, foreign=foreign)
+    solid = human & (modelled["here"] > 0) if modelled else torch.zeros_like(human)
+    if modelled and bool(solid.any()):
+        identity = with_measures(identity, modelled, solid)
+    cast = Cast(identity, motion, scene, times, aspect, foreign=foreign, modelled=modelled)
     others = None
     joined = torch.zeros_like(human)
     if company is not None and bool((company.here & human).any()):
@@ -145,13 +157,14 @@ def render(
         others = Cast(company.identity, company.motion, scene, times, aspect, placed=spot)
     result = _empty(batch, count, size, device)
     result.human, result.scene = onto(human, device), onto(scene.kind, device)
+    result.modelled = onto(solid, device)
     result.company, result.speed = onto(joined, device), onto(scene.tempo["speed"], device)
     still = scene.still()
     result.still = onto(still & ~joined, device)
     view = camera_at(scene.camera, times)
     result.camera = onto(view * torch.tensor([1.0, height, height, 1.0]), device)
 
-    for index in _chunks(human, cast.size(), count, device):
+    for index in _chunks(human, solid, cast.size(), count, device):
         chosen = scene.take(index)
         background = blur_background(paint_scenes(chosen, times[index], size, device), chosen.appearance)
         moves = background.shape[1] == count > 1
@@ -168,8 +181,8 @@ def render(
                     frames, others, index[joined[index]], torch.nonzero(joined[index])[:, 0], light
                 )
             canvas = Canvas(frames)
-            people = cast.take(index)
-            paint_people(canvas, people, light.repeat_interleave(count, 0))
+            people = cast.take(index, ModelledTroupe if bool(solid[index[0]]) else None)
+            people.paint(canvas, light.repeat_interleave(count, 0))
             result.mask[where] = canvas.mask.unflatten(0, (-1, count))
             truth = people.truth(size)
             for name in ("body", "left_hand", "right_hand", "face", "head", "expression"):
@@ -203,7 +216,7 @@ def _paint_company(frames: Tensor, cast: Cast, clips: Tensor, places: Tensor, li
     count = cast.times.shape[1]
     rows = onto((places[:, None] * count + torch.arange(count)).flatten(), frames.device)
     canvas = Canvas(frames[rows])
-    paint_people(canvas, cast.take(clips), light[places].repeat_interleave(count, 0))
+    cast.take(clips).paint(canvas, light[places].repeat_interleave(count, 0))
     frames[rows] = canvas.image
 
 
@@ -216,17 +229,19 @@ def _empty(batch: int, count: int, size: tuple[int, int], device: torch.device) 
     flat = torch.zeros(batch, device=device)
     return SyntheticBatch(
         **pictures, **{name: zeros(k, 3) for name, k in points.items()}, mask=zeros(1, *size), head=zeros(3),
-        expression=zeros(len(EXPRESSIONS)), human=flat, scene=flat, still=flat, company=flat, speed=flat,
+        expression=zeros(len(EXPRESSIONS)), human=flat, modelled=flat, scene=flat, still=flat, company=flat, speed=flat,
         motion_energy=torch.zeros(batch, device=device), camera=zeros(4),
     )  # fmt: skip
 
 
-def _chunks(human: Tensor, sizes: Tensor, count: int, device: torch.device) -> Iterator[Tensor]:
-    """Clips to render together: with a person or without, and people of about one size, so that windows fit."""
+def _chunks(
+    human: Tensor, solid: Tensor, sizes: Tensor, count: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Clips to render together: with drawn people, modelled ones or none, and people of about one size."""
     largest = _LARGEST_CPU_CHUNK if device.type == "cpu" else _LARGEST_CHUNK
     clips = max(1, largest // count)
-    for present in (True, False):
-        index = torch.nonzero(human == present)[:, 0]
+    for present, chosen in ((True, human & ~solid), (True, solid), (False, ~human)):
+        index = torch.nonzero(chosen)[:, 0]
         if present:
             index = index[torch.argsort(sizes[index], stable=True)]
         # On an accelerator at least two groups by size, however small the batch.

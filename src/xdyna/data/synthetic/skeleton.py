@@ -83,7 +83,7 @@ def pose_upper(identity: Params, motion: Params, state: Params, placed: Params) 
     for side, sign in SIDES.items():
         shoulder = move(neck, identity["shoulder"], sign * tilt.cos(), 0.03 + sign * tilt.sin(), zero)
         raised, forward = state[f"{side}_raise"], state[f"{side}_forward"]
-        swing = 0.5 * forward
+        swing = state[f"{side}_swing"]
         elbow = move(
             shoulder,
             identity["upper_arm"],
