@@ -118,6 +118,15 @@ def test_full_body_reference_and_half_body_driver() -> None:
     np.testing.assert_allclose(aligned.body[:, LEGS], reference.body[:, LEGS].repeat(24, 0), atol=1e-3)
 
 
+def test_a_driver_shown_down_to_the_hips_keeps_the_reference_s_legs() -> None:
+    driver, reference = without(person(12, motion=0.5), [9, 10, 12, 13]), person()
+    aligned = align(driver, reference, canvas=CANVAS).keypoints
+    assert (aligned.body[:, 8:14, 2] > 0).all()
+    np.testing.assert_allclose(
+        aligned.body[5, [9, 10, 12, 13]], reference.body[0, [9, 10, 12, 13]], atol=1e-3
+    )
+
+
 def test_a_driver_who_comes_nearer_starts_at_the_reference_size() -> None:
     far, near = person(scale=0.5, at=(200, 250)).body, person(scale=1.5, at=(200, 100)).body
     share = np.linspace(0, 1, 30)[:, None, None]

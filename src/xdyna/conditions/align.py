@@ -44,6 +44,7 @@ from xdyna.errors import OptionError
 ALIGN_MODES = ("retarget", "rigid", "none")
 
 _LEGS = (8, 9, 10, 11, 12, 13)
+_LOWER_LEGS = (9, 10, 12, 13)
 _DOWN = np.array([0.0, 1.0])
 
 _USUAL_PLACES: tuple[tuple[int, int, str, tuple[float, float]], ...] = (
@@ -222,8 +223,11 @@ def _retargeted(driving: Keypoints, target: Keypoints) -> Aligned:
     moved = rebuilt + (place - rebuilt[:, root].mean(1))[:, None]
 
     scores = driving.body[..., 2:].astype(np.float64)
-    if (driving.body[:, _LEGS, 2] > 0).mean() < 0.1:
-        moved[:, _LEGS], scores[:, _LEGS] = goal[list(_LEGS)], target.body[0, _LEGS, 2:]
+    for part in (_LEGS, _LOWER_LEGS):
+        # Legs that the driver does not show stay as the reference has them; with the hips, where these are not seen.
+        if (driving.body[:, part, 2] > 0).mean() < 0.1:
+            moved[:, part], scores[:, part] = goal[list(part)], target.body[0, part, 2:]
+            break
 
     face_scale = ratios.parts["face"]
     matrices = np.zeros((len(driving), 2, 3))

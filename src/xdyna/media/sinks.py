@@ -63,8 +63,9 @@ class Mp4Sink:
         )
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
         self._container.metadata.update(tags or {})
-        # With several threads x264 does not always write the same bytes for the same frames (seen in 1 of 25 files).
-        options = {"crf": "0" if lossless else str(crf), "threads": "1"}
+        # Without this, x264's approximations in its macroblock tree come out otherwise from run to run, even with one
+        # thread, and with them the file (seen in a third of small clips made beside torch).
+        options = {"crf": "0" if lossless else str(crf), "x264-params": "cpu-independent=1"}
         if key_every is not None:
             options |= {"g": str(key_every), "keyint_min": str(key_every), "sc_threshold": "0"}
         codec = "libx264rgb" if lossless else "libx264"

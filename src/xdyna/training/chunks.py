@@ -20,7 +20,7 @@ Chunk = dict[str, torch.Tensor]
 
 CHUNKS = 50_000
 """Chunks of one process; the seeds of the next one begin after them."""
-WORLD = 2
+WORLD = 3
 """Version of the synthetic world: cached pools of another version are rendered again."""
 
 
@@ -83,6 +83,8 @@ class SyntheticChunks(Dataset[Chunk]):
             moving_camera_share=data.moving_camera_share,
             company_share=data.company_share,
             frozen_share=data.frozen_share,
+            modelled_share=data.modelled_share,
+            captured_share=data.captured_share,
             scatter=self.scatter,
             landmarks=self.landmarks,
         )

@@ -89,6 +89,9 @@ class DataConfig:
     company_share: float = 0.06
     frozen_share: float = 0.04
     """Synthetic: cameras that move, second people, moving kinds of scene that stand still."""
+    modelled_share: float = 0.0
+    captured_share: float = 0.0
+    """Synthetic: people modelled in three dimensions instead of drawn; motion that was filmed instead of made up."""
 
     manifests: tuple[str, ...] = ()
     """Prepared: manifests of `xdyna prepare` or `xdyna synth`."""
