@@ -97,6 +97,20 @@ class SynthOptions:
     still_share: float = option(
         0.35, "share of still scenes among those with a person", group=CLIPS, minimum=0, maximum=1
     )
+    modelled_share: float = option(
+        0.4,
+        "share of the people modelled in three dimensions; the others are drawn",
+        group=CLIPS,
+        minimum=0,
+        maximum=1,
+    )
+    captured_share: float = option(
+        0.25,
+        "share of the people who move as filmed; the others' motion is made up",
+        group=CLIPS,
+        minimum=0,
+        maximum=1,
+    )
     device: str = option("cpu", "where to render: cpu, cuda or cuda:N", group=MACHINE, metavar="NAME")
     workers: int | None = option(
         None,

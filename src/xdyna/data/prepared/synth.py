@@ -202,13 +202,14 @@ def _rendered(task: MadeClip, size: tuple[int, int]) -> Iterator[SyntheticBatch]
     """The clip in parts of `PART` frames."""
     options = task.options
     params = sample_params(
-        task.seed, 1, frames=options.frames, human_share=options.human_share, still_share=options.still_share
-    )
+        task.seed, 1, frames=options.frames, human_share=options.human_share, still_share=options.still_share,
+        modelled_share=options.modelled_share, captured_share=options.captured_share,
+    )  # fmt: skip
     # The first moment is that of a reference; here any other frame of the clip serves as one.
     for times in params.times[:, 1:].split(PART, 1):
         yield render(
             params.identity, params.motion, params.foreign, params.scene, times, size,
-            human=params.human, device=options.device,
+            human=params.human, company=params.company, modelled=params.modelled, device=options.device,
         )  # fmt: skip
 
 
