@@ -22,10 +22,11 @@ def test_clips_are_the_rendered_ones_exactly(rows: list[ClipRow]) -> None:
     assert {row.kind for row in rows} == {"human", "scene"}
     for row in rows[:3]:
         seed = int(row.video.stem.rpartition("-")[2])
-        params = sample_params(seed, 1, frames=20)
+        shares = {name: getattr(SynthOptions(), name) for name in ("modelled_share", "captured_share")}
+        params = sample_params(seed, 1, frames=20, **shares)
         batch = render(
             params.identity, params.motion, params.foreign, params.scene, params.times[:, 1 : 1 + PART], (64, 64),
-            human=params.human,
+            human=params.human, company=params.company, modelled=params.modelled,
         )  # fmt: skip
 
         def pictures(tensor: torch.Tensor) -> np.ndarray:

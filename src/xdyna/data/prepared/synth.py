@@ -28,7 +28,7 @@ from xdyna.errors import InputError, OptionError, ResourceError
 from xdyna.media.files import read_json, write_json
 from xdyna.options import parse_size
 
-VERSION = 1
+VERSION = 2
 """Of what is written for a seed; another number makes everything anew."""
 
 PART = 16
@@ -123,7 +123,8 @@ class MadeClip:
     def fingerprint(self) -> str:
         """Of all that the clip depends on."""
         options = self.options
-        chosen = (options.frames, _size(options), options.human_share, options.still_share)
+        shares = (options.human_share, options.still_share, options.modelled_share, options.captured_share)
+        chosen = (options.frames, _size(options), shares)
         return hashlib.sha256(repr((VERSION, self.seed, chosen)).encode()).hexdigest()[:16]
 
     def is_done(self) -> bool:
