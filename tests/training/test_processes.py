@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_shared_out_weights_learn_what_whole_ones_learn(
         torch.testing.assert_close(sharded[key], value, atol=1e-4, rtol=1e-3, msg=key)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads here as in the processes that are started: sums come out otherwise with another number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
     more = ["stages=['image', 'clips']", "image.steps=8", "clips.steps=3", "image.ema=0.9", "runtime.keep=0"]
     run(SMOKE, tmp_path / "whole", more, device="cpu")
