@@ -173,7 +173,15 @@ def run_train(chosen: argparse.Namespace) -> None:
     """`xdyna train`."""
     from xdyna.training import run
 
-    run(chosen.config, chosen.output, overrides=chosen.set, max_minutes=chosen.max_minutes)
+    if not chosen.quiet:
+        logging.getLogger("xdyna.training").setLevel(logging.INFO)
+    progress = run(chosen.config, chosen.output, overrides=chosen.set, max_minutes=chosen.max_minutes)
+    if progress.finished:
+        _say(
+            f"{chosen.output}: trained. A model folder: python -m xdyna.training export {chosen.output} MODEL"
+        )
+    else:
+        _say(f"{chosen.output}: stopped before its end. The same command goes on.")
 
 
 def run_demo(chosen: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from xdyna.cli import main
 from xdyna.data.prepared.options import SynthOptions
 from xdyna.data.prepared.synth import synth
 from xdyna.errors import InputError, OptionError
@@ -248,3 +249,13 @@ def test_graphs_are_for_cuda_only(smoke_config: TrainConfig, tmp_path: Path) -> 
     runtime = dataclasses.replace(smoke_config.runtime, graphs=True)
     config = dataclasses.replace(smoke_config, runtime=runtime, stages=("autoencoder",))
     assert train(config, output=tmp_path, device="cpu").finished, "on a CPU they are simply not used"
+
+
+def test_the_command_says_how_it_goes_and_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", str(CONFIGS / "smoke.toml"), "-o", str(tmp_path), "--set", "stages=['autoencoder']"]
+    assert main([*words, "--max-minutes", "0"]) == 0
+    assert "same command goes on" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "trained" in capsys.readouterr().out
