@@ -13,7 +13,6 @@ from xdyna.data.prepared.manifest import read_manifest
 from xdyna.data.prepared.order import MixedOrder
 from xdyna.data.reenact import folder_gallery, load_source
 from xdyna.data.synthetic import HELD_OUT_SEED, make_batch
-from xdyna.errors import InputError
 from xdyna.training.config import TrainConfig
 
 Chunk = dict[str, torch.Tensor]
@@ -129,10 +128,6 @@ class PreparedChunks(Dataset[Chunk]):
         count: int = 1,
     ) -> None:
         data = config.data
-        if config.model.face == "landmarks":
-            raise InputError(
-                "model.face", "landmarks are drawn for synthetic clips only as yet", "Use s-face or none"
-            )
         rows = [row for path in data.manifests for row in read_manifest(path)]
         options = SampleOptions(
             size=data.size,
@@ -143,9 +138,10 @@ class PreparedChunks(Dataset[Chunk]):
             close_up=data.close_up,
             close_up_zoom=data.close_up_zoom,
             scene_reference=data.scene_reference,
+            landmarks=config.model.face == "landmarks",
         )
         gallery = folder_gallery(data.face_gallery) if data.face_gallery else None
-        source = None if config.model.face == "none" else load_source(data.faces, gallery=gallery)
+        source = load_source(data.faces, gallery=gallery) if config.model.face == "s-face" else None
         self.clips = ClipDataset(rows, options, seed=config.seed, face_source=source)
         scenes = 0.0 if humans_only else 1 - data.human_share
         self.order = MixedOrder(self.clips.rows, scene_share=scenes, seed=config.seed)

@@ -98,7 +98,7 @@ class Trainer:
         self.averages: Averages | None = None
         self.pools: dict[str, Pool] = {}
         self.cursors: dict[str, tuple[int, float]] = {}
-        self.update: PlainUpdate | GraphedUpdate | None = None
+        self.update: PlainUpdate | None = None
         self._resumed: dict[str, Any] = {}
         self._image_encoder: Encoder | None = None
         state = load_state(folder) if resume else None

@@ -70,29 +70,16 @@ class PlainUpdate:
         return losses
 
 
-class FlatUpdate:
+class FlatUpdate(PlainUpdate):
     """The same with all gradients in one tensor, which several processes average in one exchange of their own.
 
     Args: as `PlainUpdate`, with the learner as it is (no wrapper) and a `MuonAdamW`. All processes must begin with the
     same weights.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        learner: nn.Module,
-        compute: Compute,
-        *,
-        optimiser: torch.optim.Optimizer,
-        averages: Averages,
-        processes: Processes,
-        clip_norm: float,
-        accumulate: int,
-    ) -> None:
-        self.run, self.learner, self.compute = run, learner, compute
-        self.optimiser, self.averages, self.processes = optimiser, averages, processes
-        self.clip_norm, self.accumulate = clip_norm, accumulate
-        self.gradients = _flat_gradients(optimiser)
+    def __init__(self, run: Run, learner: nn.Module, compute: Compute, **parts: Any) -> None:
+        super().__init__(run, learner, compute, **parts)
+        self.gradients = _flat_gradients(self.optimiser)
         self.batch: Batch = {}
         self.losses: Losses = {}
 

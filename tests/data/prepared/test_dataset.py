@@ -227,3 +227,16 @@ def test_files_that_do_not_fit_the_row(rows: list[ClipRow]) -> None:
 def test_options_that_cannot_be(change: dict) -> None:
     with pytest.raises(OptionError, match=next(iter(change))):
         SampleOptions(**change)
+
+
+def test_landmarks_are_drawn_into_the_pose_where_wanted(rows: list[ClipRow]) -> None:
+    people = of_kind(rows, "human")
+    plain = ClipDataset(people, OPTIONS)
+    drawn = ClipDataset(people, dataclasses.replace(OPTIONS, landmarks=True))
+    changed = 0
+    for index in range(len(plain)):
+        before, after = plain[index], drawn[index]
+        different = (before["conditions"] != after["conditions"]).any(1).any(0)
+        assert torch.equal(before["conditions"][:, 3:], after["conditions"][:, 3:]), "faces stay as they are"
+        changed += int(different.any())
+    assert changed

@@ -41,6 +41,7 @@ class SampleOptions:
         close_up_zoom: the largest enlargement of close-ups.
         scene_reference: "first": a scene's reference is the first frame of the sample; "random": any of the clip.
             A person's is always one from outside of the sample, where the clip has one.
+        landmarks: draw the face's 68 landmarks into the pose pictures (the ablation `w_landmarks`).
 
     Raises:
         OptionError: a value that is not allowed.
@@ -54,6 +55,7 @@ class SampleOptions:
     close_up: float = 0.0
     close_up_zoom: float = 3.0
     scene_reference: str = "first"
+    landmarks: bool = False
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -212,7 +214,9 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
         head[:, 2] *= matrix[1, 1]
         conditions = np.zeros((len(moments), 9, *crop.size), np.uint8)
         for place in range(len(moments)):
-            conditions[place, :3] = draw_pose(placed, place).transpose(2, 0, 1)
+            conditions[place, :3] = draw_pose(placed, place, landmarks=self.options.landmarks).transpose(
+                2, 0, 1
+            )
         self._draw_faces(conditions[:, 3:], row, placed, moments, crop, frames, key)
         person = {
             "conditions": conditions,

@@ -5,6 +5,7 @@
 used when a picture is animated: then the driver's own face is cut.
 """
 
+from xdyna.data.face_source import FaceSource
 from xdyna.data.reenact.cache import CachedFaces, CacheJob, cache_all, cache_faces
 from xdyna.data.reenact.gallery import (
     Face,
@@ -17,7 +18,7 @@ from xdyna.data.reenact.gallery import (
 )
 from xdyna.data.reenact.measure import Agreement, agreement
 from xdyna.data.reenact.plugin import CommandFace, PluginFace, load_source
-from xdyna.data.reenact.source import STILL_LIFE, FaceSource, ReenactOptions, Reenactor, SameFace
+from xdyna.data.reenact.source import STILL_LIFE, ReenactOptions, Reenactor, SameFace
 
 __all__ = [
     "STILL_LIFE", "Agreement", "CacheJob", "CachedFaces", "CommandFace", "Face", "FaceSource", "Gallery",

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from xdyna.conditions.face import increased_box
+from xdyna.data.face_source import FaceSource
 from xdyna.data.reenact.packed import Packed, pack
-from xdyna.data.reenact.source import FaceSource
 from xdyna.errors import InputError, XdynaError
 from xdyna.media.files import whole_file
 

@@ -23,8 +23,9 @@ import numpy as np
 
 from xdyna.conditions.people import Detector
 from xdyna.conditions.track import track
+from xdyna.data.face_source import FaceSource
 from xdyna.data.reenact.gallery import Gallery, synthetic_gallery
-from xdyna.data.reenact.source import FaceSource, Reenactor, SameFace
+from xdyna.data.reenact.source import Reenactor, SameFace
 from xdyna.errors import InputError, OptionError, XdynaError
 from xdyna.media import Clip, read_clip, write_clip, write_image
 

@@ -1,11 +1,11 @@
-"""Who supplies the faces of S-Face patches in training: the protocol, the built-in re-enactor and the fallback."""
+"""Who supplies the faces of S-Face patches in training: the built-in re-enactor and the fallback."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,27 +26,6 @@ _VERTICAL_GAZE = 0.6
 
 _MARGIN = 0.12
 """How much farther than the face's box is painted, in sides of that box: smoothed boxes are larger at times."""
-
-
-class FaceSource(Protocol):
-    """Anything that shows another person's face doing what the face in a clip does."""
-
-    def __call__(
-        self, frames: np.ndarray, landmarks: np.ndarray, *, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """One other person for one clip.
-
-        Args:
-            frames: (f h w 3) uint8 RGB, the target's clip.
-            landmarks: (f 68 3) x, y in pixels of `frames`, score; 0 where nothing was found.
-            generator: of every random choice.
-
-        Returns:
-            pictures (f h w 3) uint8, another person's face and what is round it, and landmarks (f 68 3) float32
-            of the faces in them: the target's expression and head pose, near the target's place. Score 0 where
-            the target's face was not found.
-        """
-        ...
 
 
 @dataclass(frozen=True)
