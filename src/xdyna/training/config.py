@@ -199,8 +199,8 @@ class RuntimeConfig:
     half_norms: bool = True
     """On CUDA with bf16: norms take and give half precision (see `norms.py`)."""
     graphs: bool = False
-    """On CUDA: record each stage's step as a CUDA graph and replay it; far faster for small networks, whose kernels
-    take longer to start than to run (see `graphs.py`). Not with compile, fp16 or FSDP."""
+    """On CUDA: record each stage's step as CUDA graphs and replay them, for small networks, whose kernels may take
+    longer to start than to run (see `updates.py`). Not with fp16 or FSDP."""
     compile: bool = False
     """torch.compile the networks that learn: minutes at first, faster steps after."""
     checkpoint_gradients: bool = False

@@ -2,7 +2,7 @@
 
 All chance is in the drawing, and the drawing alone looks at the pool. The losses are a function of the batch and of
 the weights: fixed shapes, no random numbers, nothing that waits for the device, so that they can be recorded once and
-replayed (`graphs.py`).
+replayed (`updates.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One update of the weights: forward, backward, step of the optimiser, moving averages; plainly, or recorded.
 
-A network as small as the embedded one starts thousands of kernels a step, each of which takes longer to start than to
-run: on an H100, the processor of the host was the limit and the GPU idle for two thirds of the time. `GraphedUpdate`
-records a step once as CUDA graphs and replays it, which costs the host next to nothing.
+A network as small as the embedded one starts many small kernels a step, which may take longer to start than to run.
+`GraphedUpdate` records a step once as CUDA graphs and replays it, which costs the host next to nothing. What that gains
+is for `python -m benchmarks.training_step` to say; it has not been measured yet.
 """
 
 from __future__ import annotations
