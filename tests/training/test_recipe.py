@@ -214,9 +214,11 @@ def test_the_published_kind_has_the_published_keys() -> None:
         networks = build_networks(config, seed=1).named()
     for name, file in (
         ("unet", "unet"), ("pose_controlnet", "controlnet_pose"), ("face_controlnet", "controlnet_sface"),
+        ("image_projector", "resampler_image_proj"),
     ):  # fmt: skip
         keys = json.loads((manifests / f"{file}.json").read_text())["keys"]
-        assert len(networks[name].state_dict()) == len(keys), name
+        found = {key: list(value.shape) for key, value in networks[name].state_dict().items()}
+        assert found == {key: value["shape"] for key, value in keys.items()}, name
 
 
 @pytest.mark.parametrize(
