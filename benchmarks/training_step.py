@@ -1,10 +1,13 @@
-"""What a training step costs on a GPU: every stage of a config, plain and recorded as CUDA graphs.
+"""What a training step costs: every stage of a config, plainly, recorded as CUDA graphs, or compiled.
 
-    python -m benchmarks.training_step [CONFIG] [--stages clips image] [--set a.b=c] [--updates 10] [--profile] [-o F]
+    python -m benchmarks.training_step [CONFIG] [--stages clips image] [--ways plain graphs] [--set a.b=c]
+        [--share N] [--updates 10] [--profile FOLDER] [--overfit N] [--loader] [-o F]
 
-Prints, for each stage: seconds until the first updates are done (libraries, recording), milliseconds an update, clips a
-second, peak memory; and what rendering a pool costs. Run it before a long run, on the machine of that run. A stage that
-fails is reported, and the others go on. `--profile` lists the kernels that take longest.
+Prints, for each stage and way: seconds until the first updates are done (libraries, recording, compiling), milliseconds
+an update, clips a second, TFLOP/s (as PyTorch's counter counts one update of the first way) beside those of a large
+matrix product, peak memory; and what making clips costs, on the device and by the loader's processes. Run it before a
+long run, on the machine of that run. What fails is reported, and the rest goes on. `--profile` writes the kernels that
+take longest; `--overfit` trains on one batch and prints how its loss falls.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from xdyna.training.ahead import Ahead
 from xdyna.training.chunks import SyntheticChunks
 from xdyna.training.config import TrainConfig
 from xdyna.training.config_file import load_config
@@ -28,6 +33,11 @@ from xdyna.training.stages import STAGES
 from xdyna.training.trainer import Trainer
 
 WARM_UPS = 5
+LOADER_CHUNK = 8
+"""Clips of a loader's chunk: few, so that timing two rounds of all processes takes seconds."""
+WAYS = {"plain": {}, "graphs": {"graphs": True}, "compiled": {"compile": True},
+        "compiled-graphs": {"compile": True, "graphs": True}}  # fmt: skip
+"""Ways to run a step: changes of the config's `runtime`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,42 +45,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("config", nargs="?", default="configs/train/embedded.toml")
     parser.add_argument("--stages", nargs="+", choices=sorted(STAGES))
+    parser.add_argument("--ways", nargs="+", choices=sorted(WAYS))
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     parser.add_argument(
         "--share", type=int, default=1, help="divide batches by this, as so many processes would"
     )
     parser.add_argument("--updates", type=int, default=10)
-    parser.add_argument("--plain-only", action="store_true", help="leave CUDA graphs out")
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--profile", metavar="FOLDER")
+    parser.add_argument("--overfit", type=int, default=0, metavar="N", help="N updates on one batch")
+    parser.add_argument("--loader", action="store_true", help="time the loader's processes too")
     parser.add_argument("-o", "--output")
     given = parser.parse_args(arguments)
     config = load_config(given.config, overrides=given.set)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    print(f"{name}, torch {torch.__version__}", flush=True)
-    rows: list[dict[str, Any]] = []
-    if config.data.source == "synthetic":
-        rows += [rendering(config, scatter, device) for scatter in (True, False)]
-        for row in rows:
-            print(row, flush=True)
+    rows: list[dict[str, Any]] = [{"device": name, "torch": torch.__version__, **ceiling(device)}]
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        print(row, flush=True)
+
+    print(rows[0], flush=True)
+    if config.data.source == "synthetic" and not given.overfit:
+        for scatter in (True, False):
+            add(rendering(config, scatter, device))
+            if given.loader:
+                add(loading(config, scatter))
     for stage in given.stages or config.stages:
-        for graphs in (False, True) if device == "cuda" and not given.plain_only else (False,):
+        for way in given.ways or (("plain", "graphs") if device == "cuda" else ("plain",)):
             try:
-                row = measure(
-                    config, stage, graphs, share=given.share, updates=given.updates, profile=given.profile
-                )
+                add(measure(config, stage, way, given))
             except (RuntimeError, torch.OutOfMemoryError) as error:
-                row = {"stage": stage, "graphs": graphs, "failed": f"{type(error).__name__}: {error}"[:500]}
-            rows.append(row)
-            print(row, flush=True)
+                add({"stage": stage, "way": way, "failed": f"{type(error).__name__}: {error}"[:500]})
     if given.output:
-        Path(given.output).write_text(
-            json.dumps({"device": name, "rows": rows}, indent=2) + "\n", encoding="utf-8"
-        )
+        Path(given.output).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def ceiling(device: str) -> dict[str, Any]:
+    """TFLOP/s of one large bf16 matrix product, the most that a step could reach."""
+    side = 8192 if device == "cuda" else 512
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    for _ in range(3):
+        _ = a @ a
+    started = clock()
+    for _ in range(10):
+        _ = a @ a
+    return {"matmul_tflops": round(10 * 2 * side**3 / (clock() - started) / 1e12, 1)}
 
 
 def rendering(config: TrainConfig, scatter: bool, device: str) -> dict[str, Any]:
-    """Seconds of a chunk, after one to warm up."""
+    """Seconds of a chunk on the training device, after one to warm up."""
     frames = (config.image if scatter else config.clips).frames
     chunks = SyntheticChunks(config, frames, scatter=scatter, device=torch.device(device))
     _ = chunks[0]
@@ -84,15 +108,35 @@ def rendering(config: TrainConfig, scatter: bool, device: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def measure(
-    config: TrainConfig, stage: str, graphs: bool, *, share: int, updates: int, profile: bool
-) -> dict[str, Any]:
+def loading(config: TrainConfig, scatter: bool) -> dict[str, Any]:
+    """Clips a second from the loader's processes, once they are under way."""
+    frames = (config.image if scatter else config.clips).frames
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, chunk=LOADER_CHUNK))
+    workers, chunks = max(1, config.runtime.workers), SyntheticChunks(config, frames, scatter=scatter)
+    ahead, began = Ahead(chunks, 0, device=torch.device("cpu"), workers=workers), clock()
+    for _ in range(workers):
+        ahead.take(wait=True)
+    started = clock()
+    for _ in range(workers):
+        ahead.take(wait=True)
+    seconds = clock() - started
+    ahead.close()
+    return {
+        "loader": "scattered" if scatter else "consecutive", "workers": workers,
+        "first_round_s": round(started - began, 1),
+        "clips_per_second": round(workers * config.data.chunk / seconds, 1),
+    }  # fmt: skip
+
+
+def measure(config: TrainConfig, stage: str, way: str, given: argparse.Namespace) -> dict[str, Any]:
     """One stage: time of an update after the first few."""
     settings = config.stage(stage)
     settings = dataclasses.replace(
-        settings, pool=config.data.chunk, refresh=0.0, batch=settings.batch // share
+        settings, pool=config.data.chunk, refresh=0.0, batch=max(1, settings.batch // given.share)
     )
-    runtime = dataclasses.replace(config.runtime, graphs=graphs, workers=0, save_pools=False)
+    runtime = dataclasses.replace(
+        config.runtime, **{"graphs": False, "compile": False, "workers": 0, "save_pools": False, **WAYS[way]}
+    )
     config = dataclasses.replace(
         config, stages=(stage,), runtime=runtime, **{stage: settings}  # type: ignore[arg-type]
     )  # fmt: skip
@@ -105,36 +149,57 @@ def measure(
         pool = trainer._enter(stage)
         update = trainer.update
         assert update is not None
+        batch = STAGES[stage].draw(trainer.run, pool, settings) if given.overfit else None
 
         def step() -> dict[str, torch.Tensor]:
-            trainer._pace(1e-5, 1)
-            return update(lambda: STAGES[stage].draw(trainer.run, pool, settings))
+            trainer._pace(settings.learning_rate if given.overfit else 1e-5, 1)
+            return update(lambda: batch or STAGES[stage].draw(trainer.run, pool, settings))
 
         started = clock()
-        for _ in range(WARM_UPS):
+        first_loss = step()["loss"].item()
+        for _ in range(WARM_UPS - 1):
             losses = step()
         first = clock() - started
+        updates = given.overfit or given.updates
         started = clock()
         for _ in range(updates):
             losses = step()
         seconds = (clock() - started) / updates
-        if profile and cuda:
-            show_profile(step)
-    return {
-        "stage": stage, "graphs": graphs, "batch": settings.batch, "first_s": round(first, 2),
-        "update_ms": round(1e3 * seconds, 1), "clips_per_second": round(settings.batch / seconds, 1),
+        flops = count(step) if way == "plain" else 0
+        if given.profile and cuda:
+            write_profile(step, Path(given.profile) / f"{stage}-{way}.txt")
+    row = {
+        "stage": stage, "way": way, "batch": settings.batch, "first_s": round(first, 2),
+        "update_ms": round(1e3 * seconds, 1), "clips_per_second": round(settings.batch / seconds, 2),
         "peak_GiB": round(torch.cuda.max_memory_allocated() / 2**30, 2) if cuda else None,
-        "loss": round(losses["loss"].item(), 4),
+        "first_loss": round(first_loss, 4), "loss": round(losses["loss"].item(), 4),
     }  # fmt: skip
+    if flops:
+        row |= {"tflop": round(flops / 1e12, 3), "tflops": round(flops / seconds / 1e12, 1)}
+    return row
 
 
-def show_profile(step: Any) -> None:
+def count(step: Any) -> int:
+    """Floating point operations of an update, what is computed again under checkpointing included."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def write_profile(step: Any, path: Path) -> None:
+    """Kernels of one update: those that take longest, and the same by the shapes that they work on."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=activities, record_shapes=True) as profile:
         step()
         torch.cuda.synchronize()
-    averages = profile.key_averages()
-    print(averages.table(sort_by="self_cuda_time_total", row_limit=14, max_name_column_width=60), flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shapes = profile.key_averages(group_by_input_shape=True)
+    path.write_text(
+        profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=40, max_name_column_width=90)
+        + shapes.table(sort_by="self_cuda_time_total", row_limit=60, max_name_column_width=60,
+                       max_shapes_column_width=120),
+        encoding="utf-8",
+    )  # fmt: skip
 
 
 def clock() -> float:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from xdyna.training.chunks import SyntheticChunks
+from xdyna.training.ahead import Ahead
+from xdyna.training.chunks import Chunk, SyntheticChunks
 from xdyna.training.config import TrainConfig
 from xdyna.training.pool import Pool
 
@@ -82,3 +83,71 @@ def test_clips_rendered_ahead_by_other_processes_are_the_same(smoke_config: Trai
     assert here.cursor == ahead.cursor == here.chunks + 2
     assert torch.equal(here.frames, ahead.frames)
     assert torch.equal(here.weights, ahead.weights)
+
+
+def test_chunks_made_ahead_by_a_thread_are_the_same(smoke_config: TrainConfig) -> None:
+    source = SyntheticChunks(smoke_config, 2, scatter=True)
+    ahead = Ahead(source, 3, device=torch.device("cpu"), workers=0)
+    for number in (3, 4):
+        made = ahead.take(wait=True)
+        assert made is not None
+        assert torch.equal(made["frames"], source[number]["frames"])
+    ahead.close()
+
+
+def test_an_impatient_pool_goes_on_with_old_clips(smoke_config: TrainConfig) -> None:
+    pool = make_pool(smoke_config, refresh=1.0)
+    pool.patient = False
+    pool.fill()
+    before, cursor, chunk = pool.frames.clone(), pool.cursor, pool.source[pool.cursor]
+    late = Late()
+    pool._ahead = late  # type: ignore[assignment]
+    pool.workers = 1
+    for _ in range(50):
+        pool.use(2)
+    assert torch.equal(pool.frames, before)
+    late.chunk = chunk
+    pool.use(1)
+    assert pool.cursor == cursor + 1, "what was owed meanwhile is one chunk, not fifty"
+    assert torch.equal(pool.frames[:2], chunk["frames"])
+
+
+class Late:
+    """Stands for an `Ahead` whose chunk comes when the test says so."""
+
+    chunk: Chunk | None = None
+
+    def take(self, *, wait: bool) -> Chunk | None:
+        assert not wait
+        made, self.chunk = self.chunk, None
+        return made
+
+
+def test_what_fails_beside_the_training_is_heard_of(smoke_config: TrainConfig) -> None:
+    class Broken(SyntheticChunks):
+        def __getitem__(self, chunk: int) -> Chunk:
+            raise ValueError("no such clip")
+
+        def on(self, device: torch.device) -> SyntheticChunks:
+            return self
+
+    ahead = Ahead(Broken(smoke_config, 2, scatter=True), 0, device=torch.device("cpu"), workers=0)
+    with pytest.raises(ValueError, match="no such clip"):
+        ahead.take(wait=True)
+    ahead.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_makes_clips_beside_other_work(smoke_config: TrainConfig) -> None:
+    device = torch.device("cuda", 0)
+    source = SyntheticChunks(smoke_config, 2, scatter=True, device=device)
+    ahead = Ahead(source, 0, device=device, workers=0)
+    work = torch.randn(2048, 2048, device=device)
+    for number in range(3):
+        for _ in range(50):
+            work = work @ work / 2048
+        made = ahead.take(wait=True)
+        assert made is not None
+        assert torch.equal(made["frames"], source[number]["frames"])
+    ahead.close()

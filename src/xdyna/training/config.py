@@ -206,7 +206,8 @@ class RuntimeConfig:
     checkpoint_gradients: bool = False
     """Compute activations again in the backward pass: less memory, a third more time."""
     workers: int = 0
-    """Processes that make fresh clips beside the training, on CPU cores; 0 makes them between two steps."""
+    """Processes that make fresh clips on CPU cores, ahead of their use; 0 makes them on the training's device: on a GPU
+    beside the training, on a CPU between two steps."""
     save_pools: bool = True
     """Keep rendered clips in the run's folder, so that a resumed run need not render them again."""
     log_seconds: float = 20.0

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
-from xdyna.training.chunks import CHUNKS, Chunk, Chunks
+from xdyna.training.ahead import Ahead
+from xdyna.training.chunks import Chunk, Chunks
 from xdyna.training.config import LossConfig
 from xdyna.training.losses import detail_weights
 from xdyna.training.report import background_motion
@@ -76,6 +75,7 @@ class Pool:
         device: torch.device,
         unit: int,
         workers: int = 0,
+        patient: bool = True,
     ) -> None:
         """
         Args:
@@ -88,15 +88,17 @@ class Pool:
             scatter: the frames are of random moments.
             device: where the pool lives and synthetic clips are rendered.
             unit: pixels per latent.
-            workers: processes that make fresh clips on the CPU, ahead of their use; 0 makes them when they are needed.
+            workers: processes that make fresh clips on the CPU, ahead of their use; 0 makes them on `device`: on a GPU
+                beside the training's work, on a CPU when they are needed.
+            patient: wait for fresh clips that are due; otherwise go on with the old ones until there are some.
         """
         self.source, self.chunk, self.rendered, self.refresh = chunks, chunk, frames, refresh
         self.loss, self.scatter, self.device, self.unit = loss, scatter, device, unit
         self.chunks = max(1, -(-clips // chunk))
         self.cursor, self.debt = 0, 0.0
-        self.workers = workers
+        self.workers, self.patient = workers, patient
         self.image_features: torch.Tensor | None = None
-        self._ahead: Iterator[Chunk] | None = None
+        self._ahead: Ahead | None = None
         self._encoder: Encoder | None = None
         self._image_encoder: Encoder | None = None
         self._names: list[str] = []
@@ -130,15 +132,25 @@ class Pool:
         """Tell the pool that `clips` clips were trained on: it takes fresh ones as its refresh rate says."""
         self.debt += clips * self.refresh
         while self.debt >= self.chunk:
-            if self.workers:
-                self._ahead = self._ahead or self._make_ahead()
-                self._store(self.cursor, next(self._ahead))
-            else:
-                self._store(self.cursor, self.source.on(self.device)[self.cursor])
+            fresh = self._fresh()
+            if fresh is None:
+                self.debt = float(self.chunk)
+                return
+            self._store(self.cursor, fresh)
             self.debt -= self.chunk
 
+    def _fresh(self) -> Chunk | None:
+        """The next chunk; None if it is late and nobody waits for it."""
+        if not self.workers and self.device.type == "cpu":
+            return self.source.on(self.device)[self.cursor]
+        if self._ahead is None:
+            self._ahead = Ahead(self.source, self.cursor, device=self.device, workers=self.workers)
+        return self._ahead.take(wait=self.patient)
+
     def close(self) -> None:
-        """End the processes that make clips ahead."""
+        """End what makes clips ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
         self._ahead = None
 
     def encode_with(self, encoder: Encoder, *, image_encoder: Encoder | None = None) -> None:
@@ -176,20 +188,6 @@ class Pool:
         """Of everything that the content depends on, but the cursor."""
         parts = (self.source.fingerprint(), self.loss, self.chunks, self.unit)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-    def _make_ahead(self) -> Iterator[Chunk]:
-        """Chunks from the cursor on, made on the CPU by other processes, in order."""
-        loader = DataLoader(
-            self.source.on(torch.device("cpu")),
-            batch_size=None,
-            sampler=range(self.cursor, CHUNKS),
-            num_workers=self.workers,
-            prefetch_factor=1,
-            pin_memory=self.device.type == "cuda",
-            multiprocessing_context="spawn",
-            worker_init_fn=_outlive_signals,
-        )
-        return iter(loader)
 
     @torch.no_grad()
     def _store(self, number: int, made: Chunk) -> None:
@@ -246,12 +244,6 @@ class Pool:
     def _place(self, number: int) -> slice:
         start = (number % self.chunks) * self.chunk
         return slice(start, start + self.chunk)
-
-
-def _outlive_signals(worker: int) -> None:
-    """Launchers and Ctrl-C signal whole groups of processes; the training stops cleanly, and its workers after it."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def to_signed(frames: torch.Tensor) -> torch.Tensor:

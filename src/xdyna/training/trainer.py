@@ -84,6 +84,9 @@ class Trainer:
         for name in config.stages:
             self._settings(name)  # speak before any work is done
         device = processes.device
+        if device.type == "cuda":
+            # shapes never change within a stage, and the usual choice is poor for convolutions of few channels
+            torch.backends.cudnn.benchmark = True
         self.run = Run(
             config=config,
             device=device,
@@ -370,6 +373,8 @@ class Trainer:
             device=self.run.device,
             unit=self.config.model.unit,
             workers=self.config.runtime.workers,
+            # what a stage that ends by the clock does in its time is up to the machine anyway
+            patient=not settings.minutes,
         )
 
     def _pool_key(self, name: str) -> str:
