@@ -168,8 +168,9 @@ def visible_joints(body: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Ten
     Returns:
         (n 13 2) as shares of width and height; (n 13) float, 1 where the joint is there and inside the picture.
     """
-    joints = body[:, list(JOINTS)]
-    places = joints[..., :2] / torch.tensor([size[1], size[0]], device=body.device)
+    # no index or constant that would have to be copied to the device: CUDA graphs cannot record that
+    joints = torch.stack([body[:, joint] for joint in JOINTS], 1)
+    places = torch.stack([joints[..., 0] / size[1], joints[..., 1] / size[0]], -1)
     seen = (joints[..., 2] > 0) & (places > 0.02).all(-1) & (places < 0.98).all(-1)
     return places, seen.float()
 
