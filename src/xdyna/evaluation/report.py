@@ -16,7 +16,7 @@ from xdyna.evaluation.metrics import METRICS, PARTS, SUITES, split_name, title_o
 from xdyna.evaluation.page import write_page
 from xdyna.evaluation.pairs import Pair
 from xdyna.evaluation.readings import Reading, Result
-from xdyna.evaluation.sets import SetResults
+from xdyna.evaluation.distances import SetResults
 from xdyna.evaluation.suites import ClipReadings
 from xdyna.options import EvaluateOptions
 

@@ -21,7 +21,7 @@ from xdyna.evaluation.metrics import SUITES
 from xdyna.evaluation.pairs import Pair, pair_up
 from xdyna.evaluation.readings import Reading
 from xdyna.evaluation.report import Report, write_report
-from xdyna.evaluation.sets import set_suite
+from xdyna.evaluation.distances import set_suite
 from xdyna.evaluation.suites import CLIP_SUITES, ClipReadings
 from xdyna.options import EvaluateOptions
 
