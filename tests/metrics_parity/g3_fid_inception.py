@@ -58,4 +58,3 @@ def _two_sets(case: Case, network: InceptionV3) -> Iterator[Check]:
 
 
 GROUPS = {"g3_fid_inception": check_inception}
-

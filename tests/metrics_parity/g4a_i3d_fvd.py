@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from tests.metrics_parity.fixture import Case, Check, UnknownCase, absolute, exact, of_largest, relative, rule_clip
+from tests.metrics_parity.fixture import (
+    Case,
+    Check,
+    UnknownCase,
+    absolute,
+    exact,
+    of_largest,
+    relative,
+    rule_clip,
+)
 from tests.metrics_parity.sampling import sampled
 from xdyna.evaluation.frechet import frechet_distance
 from xdyna.evaluation.networks.i3d import I3D
@@ -41,7 +50,7 @@ def _tats_network(case: Case) -> I3D:
 
 
 def _network(case: Case) -> Iterator[Check]:
-    frames = torch.from_numpy(rule_clip(case, cells=28)).float() / 127.5 - 1
+    frames = torch.from_numpy(rule_clip(case)).float() / 127.5 - 1
     clip = frames.permute(3, 0, 1, 2)[None]
     for name in case.outputs:
         wanted = case.output(name)

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from tests.metrics_parity.fixture import NETWORK, Case, Check, UnknownCase, absolute, exact, of_largest, relative
+from tests.metrics_parity.fixture import (
+    NETWORK,
+    Case,
+    Check,
+    UnknownCase,
+    absolute,
+    exact,
+    of_largest,
+    relative,
+)
 from tests.metrics_parity.sampling import sampled
 from xdyna.evaluation.frechet import frechet_distance
 from xdyna.evaluation.networks.i3d import I3D
@@ -37,15 +46,18 @@ def _network(case: Case, length: int) -> I3D:
 
 def _two_sets(case: Case) -> Iterator[Check]:
     sides = {side: case.input(f"{side}_rgb_NTHWC") for side in ("gen", "orig")}
-    length = int(sides["gen"].shape[1])
+    length = 16 if sides["gen"].shape[1] <= 16 else 32
     network = _network(case, length)
-    rows = {side: dtfvd_features(clips, network, length=length, batch=2) for side, clips in sides.items()}
+    rows = {
+        side: dtfvd_features(clips, network, length=length, batch=2, short="reference")
+        for side, clips in sides.items()
+    }
     for name in case.outputs:
         wanted = case.output(name)
         if found := re.fullmatch(r"representation_(gen|orig)", name):
             yield of_largest(name, rows[found[1]], wanted)
         elif found := re.fullmatch(r"pre_sample_(gen|orig)", name):
-            clips = [clip_for_dtfvd(clip, length=length) for clip in sides[found[1]]]
+            clips = [clip_for_dtfvd(clip, length=length, short="reference") for clip in sides[found[1]]]
             prepared = torch.stack(clips).transpose(1, 2).numpy()  # N,T,C,H,W
             yield absolute(name, sampled(case, name, prepared), wanted, BILINEAR)
         elif found := re.fullmatch(r"logits18_(gen|orig)", name):
@@ -66,14 +78,18 @@ def _short(case: Case) -> Iterator[Check]:
         if name == "frames_fed":
             yield exact(name, fed, [wanted] * len(fed))
         elif name == "frame_index_fed":
-            numbered = np.zeros((clips.shape[1], 2, 2, 3), np.uint8) + np.arange(clips.shape[1])[:, None, None, None]
+            numbered = (
+                np.zeros((clips.shape[1], 2, 2, 3), np.uint8) + np.arange(clips.shape[1])[:, None, None, None]
+            )
             shown = clip_for_dtfvd(numbered.astype(np.uint8), size=2, short="reference")
             yield exact(name, ((shown[0, :, 0, 0] + 1) * 127.5).round().int().tolist(), wanted)
         elif name == "representation":
             rows = dtfvd_features(clips, _network(case, 16), short="reference")
             yield of_largest(name, rows, wanted)
             if fed[0] == 16:  # then the right way to repeat is the same
-                yield of_largest(f"{name} (looped)", dtfvd_features(clips, _network(case, 16)), wanted, NETWORK)
+                yield of_largest(
+                    f"{name} (looped)", dtfvd_features(clips, _network(case, 16)), wanted, NETWORK
+                )
         else:
             raise UnknownCase(f"has an unknown output {name!r}")
 

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from tests.metrics_parity.fixture import Case, Check, UnknownCase, absolute, exact, of_largest, relative, rule_clip
+from tests.metrics_parity.fixture import (
+    Case,
+    Check,
+    UnknownCase,
+    absolute,
+    exact,
+    of_largest,
+    relative,
+    rule_clip,
+)
 from tests.metrics_parity.sampling import sampled
 from xdyna.evaluation.frechet import frechet_distance
 from xdyna.evaluation.networks.load import load_resnet3d
@@ -32,7 +41,7 @@ def check_fid_vid(case: Case) -> Iterator[Check]:
 
 
 def _network(case: Case, network: ResNet3D50) -> Iterator[Check]:
-    frames = (rule_clip(case, cells=14) - np.asarray(KINETICS_MEAN)).astype(np.float32)
+    frames = (rule_clip(case) - np.asarray(KINETICS_MEAN)).astype(np.float32)
     feature = network(torch.from_numpy(frames).permute(3, 0, 1, 2)[None])
     for name in case.outputs:
         wanted = case.output(name)

@@ -77,7 +77,9 @@ def _position_sample(case: Case, name: str, width: int) -> np.ndarray:
 
 
 def _two_sets(case: Case) -> Iterator[Check]:
-    rows = {side: cd_fvd_features(case.input(f"{side}_rgb_BTHWC"), _network(case)) for side in ("real", "fake")}
+    rows = {
+        side: cd_fvd_features(case.input(f"{side}_rgb_BTHWC"), _network(case)) for side in ("real", "fake")
+    }
     for name in case.outputs:
         wanted = case.output(name)
         if name in ("features_real", "features_fake"):

@@ -15,6 +15,7 @@ from xdyna.errors import InputError, OptionError
 from xdyna.evaluation.networks.i3d import I3D
 from xdyna.evaluation.networks.inception import InceptionV3
 from xdyna.evaluation.networks.resnet3d import ResNet3D50
+from xdyna.evaluation.networks.scripted import CleanInception, StyleGanVI3D
 from xdyna.evaluation.networks.videomae import VideoMAE
 from xdyna.evaluation.preparing import (
     ShortClips,
@@ -64,14 +65,18 @@ def fid_features(frames: np.ndarray, network: InceptionV3, *, batch: int = 16) -
     Raises:
         InputError: the frames are none.
     """
-    return _by_batches(check_frames(frames), batch, lambda some: network(_on(network, pictures_for_fid(some))))
+    return _by_batches(
+        check_frames(frames), batch, lambda some: network(_on(network, pictures_for_fid(some)))
+    )
 
 
-def clean_fid_features(frames: np.ndarray, network: InceptionV3, *, batch: int = 16) -> np.ndarray:
+def clean_fid_features(
+    frames: np.ndarray, network: InceptionV3 | CleanInception, *, batch: int = 16
+) -> np.ndarray:
     """Features of frames resized as clean-fid does (Pillow, antialiased), (x - 128) / 128.
 
-    clean-fid itself runs a compiled file of the same network ("inception-2015-12-05.pt"), which is not read
-    here: reports call this number fid[clean-resize].
+    clean-fid itself runs a compiled file of the network; with pytorch-fid's file of the same network instead,
+    reports call the number fid[clean-resize].
 
     Args, returns and raises as `fid_features`.
     """
@@ -105,6 +110,20 @@ def tats_fvd_features(clips: Iterable[np.ndarray], network: I3D, *, batch: int =
     Args, returns and raises as `disco_fvd_features`; the network has eps 1e-5 and pool_frames 2.
     """
     return _clip_features(clips, network, clip_for_tats_fvd, batch)
+
+
+def styleganv_fvd_features(
+    clips: Iterable[np.ndarray], network: StyleGanVI3D, *, batch: int = 4
+) -> np.ndarray:
+    """FVD features of StyleGAN-V's compiled I3D, which gets 0..255 and scales and resizes by itself.
+
+    Args, returns and raises as `disco_fvd_features`.
+    """
+
+    def prepare(clip: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(check_frames(clip))).permute(3, 0, 1, 2).float()
+
+    return _clip_features(clips, network, prepare, batch)
 
 
 def fid_vid_features(clips: Iterable[np.ndarray], network: ResNet3D50, *, batch: int = 4) -> np.ndarray:
@@ -194,7 +213,9 @@ def _clip_features(
     with torch.inference_mode():
         for some in _batches((prepare(clip) for clip in clips), batch):
             if len({clip.shape for clip in some}) > 1:
-                raise InputError("clips", "they have different numbers of frames", "Cut windows of one length")
+                raise InputError(
+                    "clips", "they have different numbers of frames", "Cut windows of one length"
+                )
             inputs = _on(network, torch.stack(some))
             rows.append((features or network)(inputs).float().cpu().numpy())
     if not rows:
@@ -202,9 +223,7 @@ def _clip_features(
     return np.concatenate(rows)
 
 
-def _by_batches(
-    frames: np.ndarray, batch: int, features: Callable[[np.ndarray], Tensor]
-) -> np.ndarray:
+def _by_batches(frames: np.ndarray, batch: int, features: Callable[[np.ndarray], Tensor]) -> np.ndarray:
     if batch < 1:
         raise OptionError("batch", f"{batch} is below 1")
     with torch.inference_mode():

@@ -57,9 +57,7 @@ def load_resnet3d(path: str | Path | None = None, *, device: str = "cpu") -> Res
     return _filled(ResNet3D50, "resnet3d50_kinetics", path, device)
 
 
-def load_videomae(
-    path: str | Path | None = None, *, depth: int | None = 40, device: str = "cpu"
-) -> VideoMAE:
+def load_videomae(path: str | Path | None = None, *, depth: int | None = 40, device: str = "cpu") -> VideoMAE:
     """cd-FVD's VideoMAE-v2.
 
     Args:
