@@ -337,6 +337,9 @@ def _add_options(
         settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": rules["help"].replace("%", "%%")}
         if kind is bool:
             settings["action"] = argparse.BooleanOptionalAction
+        elif kind is tuple:
+            settings |= {"nargs": "+", "action": _Several, "metavar": rules["metavar"] or "NAME"}
+            settings["help"] += f". Some of {', '.join(rules['choices'])} (default: {' '.join(entry.default)})"
         else:
             settings |= {"type": kind, "choices": rules["choices"]}
             if rules["choices"] is None:
@@ -344,6 +347,14 @@ def _add_options(
             if entry.default not in (None, ""):
                 settings["help"] += f" (default: {entry.default})"
         group.add_argument(flag_of(entry.name), dest=entry.name, **settings)
+
+
+class _Several(argparse.Action):
+    """Values of an option that takes several, apart by spaces or commas, as a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        found = [part for value in values for part in value.split(",") if part]
+        setattr(namespace, self.dest, tuple(dict.fromkeys(found)))
 
 
 def _given(chosen: argparse.Namespace, options: type) -> dict[str, Any]:

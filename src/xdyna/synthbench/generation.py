@@ -7,10 +7,10 @@ clip that `xdyna animate --seed` would give), decoded to 8 bits as it does.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmarks.held_out import Job, from_bytes, to_bytes
 
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
@@ -26,10 +26,27 @@ from xdyna.sampling import (
     set_timesteps,
     start_latents,
 )
+from xdyna.synthbench.cases import Job, from_bytes, to_bytes
 
 DECODE_BATCH = 16
 """Frames that the autoencoder sees at a time."""
 
+
+@dataclass(frozen=True)
+class Strengths:
+    """How strongly the parts of a model act, as of `xdyna animate`: 1 as trained, 0 leaves a part out.
+
+    Attributes:
+        pose, face: of the two ControlNets.
+        reference: of the reference picture's way in (the Dynamics-Adapter, in the embedded model).
+    """
+
+    pose: float = 1.0
+    face: float = 1.0
+    reference: float = 1.0
+
+
+AS_TRAINED = Strengths()
 
 class Animator:
     """A model that turns jobs into clips.
@@ -49,12 +66,19 @@ class Animator:
         self.clips, self.seconds = 0, 0.0
 
     @torch.inference_mode()
-    def __call__(self, job: Job, *, energy: torch.Tensor | float | None = None) -> torch.Tensor:
+    def __call__(
+        self,
+        job: Job,
+        *,
+        energy: torch.Tensor | float | None = None,
+        strengths: Strengths = AS_TRAINED,
+    ) -> torch.Tensor:
         """The clips of a job.
 
         Args:
             job: for n cases of f frames.
             energy: motion energy that the scenes are to have, one for all or (n,); None tells nothing.
+            strengths: of the model's parts.
 
         Returns:
             (n f 3 h w) in [0, 1], of 8 bits.
@@ -93,8 +117,11 @@ class Animator:
             controls=Controls(
                 pose=lambda picks: pose[:, list(picks)],
                 face=lambda picks: face[:, list(picks)],
+                pose_scale=strengths.pose,
+                face_scale=strengths.face,
             ),
             guidance=options.guidance,
+            reference_scale=strengths.reference,
             motion=energy,
             plan=WindowPlan(options.window, options.overlap, options.loop),
             offsets=torch.randint(0, options.window, (options.steps,), generator=draws).tolist(),

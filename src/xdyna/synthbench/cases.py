@@ -1,7 +1,8 @@
-"""The held-out cases of `embedded_model`: which they are, how they are rendered, and who drives whom.
+"""The frozen held-out cases: which they are, how they are rendered, and who drives whom.
 
 A case is one clip of the synthetic world with its reference. Case n is the same whatever the number of cases, the
-device, and how many are rendered together.
+device, and how many are rendered together; so is who drives it. All people of the frozen cases are drawn ones and all
+motion is made up (`modelled_share` and `captured_share` of `xdyna synth` are later and would change the cases).
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from xdyna.conditions.align import align, warp_frame
-from xdyna.conditions.draw import draw_pose
-from xdyna.conditions.face import FaceTracker
-from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.data.synthetic import HELD_OUT_SEED, SyntheticBatch, SyntheticParams, render, sample_params
 
+CASES = 50
+"""How many frozen cases there are."""
 CHUNK = 8
 """Cases drawn from one seed."""
 HUMAN_SHARE, STILL_SHARE = 0.8, 0.5
@@ -43,22 +42,6 @@ class Job:
     seeds: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Driven:
-    """People driven by others through retargeting, and where they should be then.
-
-    Attributes:
-        job: for the model.
-        body: (n f 18 3), the driver's retargeted to the reference person; head: (n f 3), carried with the face.
-        expression: (n f 8), the driver's.
-    """
-
-    job: Job
-    body: torch.Tensor
-    head: torch.Tensor
-    expression: torch.Tensor
-
-
 def case_params(cases: Sequence[int], *, frames: int) -> SyntheticParams:
     """The parameters of some cases, by number."""
     drawn: dict[int, SyntheticParams] = {}
@@ -73,9 +56,14 @@ def case_params(cases: Sequence[int], *, frames: int) -> SyntheticParams:
     return _each(lambda *values: torch.cat(values), *singles)
 
 
-def people_of(cases: int, *, frames: int) -> list[int]:
+def people_of(cases: int = CASES, *, frames: int) -> list[int]:
     """Which of the first `cases` have a person."""
     return case_params(range(cases), frames=frames).human.nonzero().flatten().tolist()
+
+
+def driver_of(case: int, people: Sequence[int]) -> int:
+    """Who drives a person in cross-driving: the next one of `people`, all people of the frozen cases in order."""
+    return people[(people.index(case) + 1) % len(people)]
 
 
 def render_params(
@@ -100,52 +88,6 @@ def moved_like(params: SyntheticParams, drivers: SyntheticParams) -> SyntheticPa
     return dataclasses.replace(params, motion=motion)
 
 
-def retargeted(
-    people: SyntheticBatch, drivers: SyntheticBatch, cases: Sequence[int], *, landmarks: bool = False
-) -> Driven:
-    """People driven by others the way `xdyna animate` does it, keypoints exact instead of detected.
-
-    The driver's keypoints are aligned to the reference's (`conditions.align`, retarget), poses drawn from them, and
-    the driver's own face carried along and cut (`condition_clips.make_conditions`).
-
-    Args:
-        people: n rendered clips; of each the reference is used, keypoints included.
-        drivers: n clips, the reference left out.
-        cases: numbers of the people's cases.
-        landmarks: draw the face's landmarks, for a model that was trained so.
-    """
-    device, size = people.frames.device, (people.frames.shape[-2], people.frames.shape[-1])
-    poses, faces, bodies, heads = [], [], [], []
-    for row in range(len(people.frames)):
-        reference = _keypoints(people, row, slice(0, 1))
-        aligned = align(_keypoints(drivers, row, slice(1, None)), reference, canvas=size)
-        frames, tracker = to_bytes(drivers.frames[row, 1:]), FaceTracker()
-        pictures = []
-        for index, frame in enumerate(frames):
-            warped = warp_frame(frame, aligned.frame_to_canvas[index], size)
-            pictures.append(np.concatenate(tracker.step(warped, aligned.keypoints.face[index]), -1))
-        faces.append(np.stack(pictures))
-        poses.append(
-            np.stack([draw_pose(aligned.keypoints, i, landmarks=landmarks) for i in range(len(frames))])
-        )
-        bodies.append(aligned.keypoints.body)
-        heads.append(carried_heads(drivers.head[row, 1:].float().cpu().numpy(), aligned.frame_to_canvas))
-    pose, face = (from_bytes(np.stack(part)).to(device) for part in (poses, faces))
-    return Driven(
-        Job(people.frames[:, 0].float(), pose, face, tuple(cases)),
-        body=torch.from_numpy(np.stack(bodies)).to(device),
-        head=torch.from_numpy(np.stack(heads)).to(device),
-        expression=drivers.expression[:, 1:].float(),
-    )
-
-
-def carried_heads(heads: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Heads (f 3) after the maps (f 2 3) of their faces: the middle moved, the half height scaled."""
-    middles = np.einsum("fij,fj->fi", matrices[:, :, :2], heads[:, :2]) + matrices[:, :, 2]
-    scales = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
-    return np.concatenate([middles, (scales * heads[:, 2])[:, None]], 1).astype(np.float32)
-
-
 def to_bytes(pictures: torch.Tensor) -> np.ndarray:
     """(n 3 h w) in [0, 1] -> (n h w 3) uint8."""
     scaled = (pictures.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
@@ -155,13 +97,6 @@ def to_bytes(pictures: torch.Tensor) -> np.ndarray:
 def from_bytes(pictures: np.ndarray) -> torch.Tensor:
     """(... h w c) uint8 -> (... c h w) float in [0, 1]."""
     return torch.from_numpy(pictures).movedim(-1, -3).float() / 255
-
-
-def _keypoints(batch: SyntheticBatch, row: int, frames: slice) -> Keypoints:
-    size = (batch.frames.shape[-2], batch.frames.shape[-1])
-    return Keypoints(
-        **{name: getattr(batch, name)[row, frames].float().cpu().numpy() for name in PARTS}, size=size
-    )
 
 
 def _each(function: Any, *values: Any) -> Any:

@@ -49,13 +49,13 @@ from benchmarks.held_out import case_params, moved_like, own_job, people_of, ren
 from benchmarks.pictures import write_curve, write_movie, write_sheet
 from benchmarks.table import markdown
 from tqdm import tqdm
+from xdyna.training.figures import Figure, Tally, nested
+from xdyna.training.judge import Judge
+from xdyna.training.report import Truth, read_person, read_pixels
 
 from xdyna import media
 from xdyna.errors import OptionError, XdynaError
 from xdyna.pipeline import XDynaPipeline
-from xdyna.training.figures import Figure, Tally, nested
-from xdyna.training.judge import Judge
-from xdyna.training.report import Truth, read_person, read_pixels
 
 SUITES = ("self", "cross", "knob", "sheets")
 KNOBS = (0.0, 0.5, 1.0, 1.5, 2.0)
