@@ -242,7 +242,7 @@ def check(options: Any) -> None:
             raise OptionError(flag, "got nan, it must be a number")
         choices, low, high = rules.get("choices"), rules.get("minimum"), rules.get("maximum")
         wrong = [one for one in (value if expected is tuple else (value,)) if choices and one not in choices]
-        if wrong:
+        if choices and wrong:
             raise OptionError(flag, f"got {wrong[0]!r}, allowed are {', '.join(choices)}")
         if low is not None and value < low:
             raise OptionError(flag, f"got {value}, it must be at least {low}")

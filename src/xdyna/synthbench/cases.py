@@ -1,8 +1,8 @@
 """The frozen held-out cases: which they are, how they are rendered, and who drives whom.
 
 A case is one clip of the synthetic world with its reference. Case n is the same whatever the number of cases, the
-device, and how many are rendered together; so is who drives it. All people of the frozen cases are drawn ones and all
-motion is made up (`modelled_share` and `captured_share` of `xdyna synth` are later and would change the cases).
+device, and how many are rendered together; so is who drives it. All people of the frozen cases are drawn and all motion
+is made up.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from xdyna.data.synthetic import HELD_OUT_SEED, SyntheticBatch, SyntheticParams, render, sample_params
+from xdyna.synthbench.options import FROZEN_CASES
 
-CASES = 50
-"""How many frozen cases there are."""
 CHUNK = 8
 """Cases drawn from one seed."""
 HUMAN_SHARE, STILL_SHARE = 0.8, 0.5
@@ -42,21 +41,29 @@ class Job:
     seeds: tuple[int, ...]
 
 
-def case_params(cases: Sequence[int], *, frames: int) -> SyntheticParams:
-    """The parameters of some cases, by number."""
+def case_params(cases: Sequence[int], *, frames: int, modelled_share: float = 0.0) -> SyntheticParams:
+    """The parameters of some cases, by number.
+
+    Args:
+        cases: numbers from 0.
+        frames: of each, the reference left out.
+        modelled_share: share of people modelled in three dimensions; the frozen cases have none. All else of a case
+            is the same with any share.
+    """
     drawn: dict[int, SyntheticParams] = {}
     singles = []
     for case in cases:
         chunk, row = divmod(case, CHUNK)
         if chunk not in drawn:
             drawn[chunk] = sample_params(
-                HELD_OUT_SEED + chunk, CHUNK, frames=frames, human_share=HUMAN_SHARE, still_share=STILL_SHARE
-            )
+                HELD_OUT_SEED + chunk, CHUNK, frames=frames, human_share=HUMAN_SHARE, still_share=STILL_SHARE,
+                modelled_share=modelled_share,
+            )  # fmt: skip
         singles.append(_each(lambda value, row=row: value[row : row + 1], drawn[chunk]))
     return _each(lambda *values: torch.cat(values), *singles)
 
 
-def people_of(cases: int = CASES, *, frames: int) -> list[int]:
+def people_of(cases: int = FROZEN_CASES, *, frames: int) -> list[int]:
     """Which of the first `cases` have a person."""
     return case_params(range(cases), frames=frames).human.nonzero().flatten().tolist()
 
@@ -72,7 +79,7 @@ def render_params(
     """Render whatever the parameters say, with landmarks in the pose maps for a model that was trained so."""
     return render(
         params.identity, params.motion, params.foreign, params.scene, params.times, size,
-        human=params.human, company=params.company, device=device, landmarks=landmarks,
+        human=params.human, company=params.company, modelled=params.modelled, device=device, landmarks=landmarks,
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ class Strengths:
 
 AS_TRAINED = Strengths()
 
+
 class Animator:
     """A model that turns jobs into clips.
 
@@ -63,6 +64,9 @@ class Animator:
     def __init__(self, pipeline: XDynaPipeline, *, steps: int | None = None, seed: int = 0) -> None:
         self.pipeline, self.seed = pipeline, seed
         self.options = pipeline.fill(AnimateOptions(model=pipeline.name, steps=steps))
+        assert self.options.steps is not None
+        assert self.options.guidance is not None
+        self.steps, self.guidance = self.options.steps, self.options.guidance
         self.clips, self.seconds = 0, 0.0
 
     @torch.inference_mode()
@@ -86,7 +90,7 @@ class Animator:
         begin, pipeline, options = time.perf_counter(), self.pipeline, self.options
         frames = job.pose.shape[1]
         scheduler = make_scheduler(options.scheduler, pipeline.scheduler)
-        set_timesteps(scheduler, options.steps, pipeline.device)
+        set_timesteps(scheduler, self.steps, pipeline.device)
         encoded, starts = [], []
         for picture, own in zip(to_bytes(job.reference), job.seeds, strict=True):
             # A case's noise is its own, whoever it is generated together with.
@@ -102,7 +106,7 @@ class Animator:
                 )
             )  # fmt: skip
         joined = _joined(encoded)
-        if isinstance(energy, torch.Tensor) and options.guidance != 1 and joined.negative is not None:
+        if isinstance(energy, torch.Tensor) and self.guidance != 1 and joined.negative is not None:
             energy = torch.cat([energy, energy])  # both guidance halves
         draws = torch.Generator().manual_seed(self.seed)
         pose, face = self._conditions(job.pose), self._conditions(job.face)
@@ -120,11 +124,11 @@ class Animator:
                 pose_scale=strengths.pose,
                 face_scale=strengths.face,
             ),
-            guidance=options.guidance,
+            guidance=self.guidance,
             reference_scale=strengths.reference,
             motion=energy,
             plan=WindowPlan(options.window, options.overlap, options.loop),
-            offsets=torch.randint(0, options.window, (options.steps,), generator=draws).tolist(),
+            offsets=torch.randint(0, options.window, (self.steps,), generator=draws).tolist(),
             generator=draws,
         )
         video = torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])
