@@ -33,11 +33,11 @@ from tests import tiny
 from xdyna import media, weights
 from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.data.synthetic import HELD_OUT_SEED, make_batch
+from xdyna.evaluation.figures import Figure
+from xdyna.evaluation.judge import Judge
 from xdyna.models import XDynaUNet
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
-from xdyna.training.figures import Figure
-from xdyna.training.judge import Judge
 
 SIZE = (64, 64)
 

@@ -215,11 +215,11 @@ def flag_of(name: str) -> str:
 
 
 def value_type(options: type, name: str) -> type:
-    """The plain type of a field, `X | None` stripped to X."""
+    """The plain type of a field: `X | None` stripped to X, `tuple[X, ...]` to tuple."""
     hint = typing.get_type_hints(options)[name]
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    return typing.cast(type, hint)
+    return typing.cast(type, typing.get_origin(hint) or hint)
 
 
 def check(options: Any) -> None:
@@ -241,8 +241,9 @@ def check(options: Any) -> None:
         if expected is float and value != value:
             raise OptionError(flag, "got nan, it must be a number")
         choices, low, high = rules.get("choices"), rules.get("minimum"), rules.get("maximum")
-        if choices and value not in choices:
-            raise OptionError(flag, f"got {value!r}, allowed are {', '.join(choices)}")
+        wrong = [one for one in (value if expected is tuple else (value,)) if choices and one not in choices]
+        if choices and wrong:
+            raise OptionError(flag, f"got {wrong[0]!r}, allowed are {', '.join(choices)}")
         if low is not None and value < low:
             raise OptionError(flag, f"got {value}, it must be at least {low}")
         if high is not None and value > high:

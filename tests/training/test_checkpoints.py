@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from xdyna.errors import InputError, OptionError, WeightsError
+from xdyna.evaluation.judge import Judge
 from xdyna.training.__main__ import main
 from xdyna.training.checkpoints import MEBI, export_model, export_split, join_split, load_run
 from xdyna.training.config import TrainConfig
-from xdyna.training.judge import Judge
 from xdyna.training.loop import train
 from xdyna.weights import load_components, read_preset
 

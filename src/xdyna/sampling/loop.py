@@ -47,7 +47,7 @@ def denoise(
     controls: Controls | None = None,
     guidance: float = 1.0,
     reference_scale: float = 1.0,
-    motion: float | None = None,
+    motion: Tensor | float | None = None,
     plan: WindowPlan | None = None,
     offsets: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
@@ -128,7 +128,7 @@ def predict(
     mid_residual: Tensor | None = None,
     reference_features: Sequence[Tensor] | None = None,
     reference_scale: float = 1.0,
-    motion: float | None = None,
+    motion: Tensor | float | None = None,
 ) -> Tensor:
     """The UNet's prediction for one window, all guidance halves in one batch.
 

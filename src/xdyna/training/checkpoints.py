@@ -20,12 +20,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from xdyna.errors import InputError, OptionError, WeightsError
+from xdyna.evaluation.judge import Judge
 from xdyna.models import ReferenceNet
 from xdyna.models.dynamics_adapter import DynamicsAdapterAttention
 from xdyna.options import ModelPreset
 from xdyna.training.config import TrainConfig
 from xdyna.training.config_file import build_config, load_config, to_dict
-from xdyna.training.judge import Judge
 from xdyna.training.networks import Networks, build_networks, build_scheduler
 from xdyna.training.record import CONFIG_FILE
 from xdyna.weights import load_components, read_index, resolve, save_model

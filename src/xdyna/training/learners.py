@@ -10,7 +10,7 @@ from __future__ import annotations
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from xdyna.training.judge import Judge
+from xdyna.evaluation.judge import Judge
 
 
 class AutoencoderLearner(nn.Module):

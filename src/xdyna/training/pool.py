@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from xdyna.evaluation.scene_motion import background_motion
 from xdyna.training.ahead import Ahead
 from xdyna.training.chunks import Chunk, Chunks
 from xdyna.training.config import LossConfig
 from xdyna.training.losses import detail_weights
-from xdyna.training.report import background_motion
 
 logger = logging.getLogger(__name__)
 

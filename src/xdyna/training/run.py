@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from xdyna.evaluation.judge import Judge
 from xdyna.training.config import TrainConfig
-from xdyna.training.judge import Judge
 from xdyna.training.networks import Networks
 
 

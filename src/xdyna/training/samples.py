@@ -12,7 +12,6 @@ from xdyna.sampling import ConditionSource, Controls, Tokens, WindowPlan, denois
 from xdyna.sampling import Networks as SampledNetworks
 from xdyna.training.config import TrainConfig
 from xdyna.training.networks import Networks, build_scheduler
-from xdyna.training.report import sheet
 
 FRAMES, STEPS = 8, 8
 
@@ -63,6 +62,27 @@ def sample_sheet(config: TrainConfig, networks: Networks, device: torch.device) 
         frames = batch.frames[clip].float()
         rows += [frames[:1], pose[clip], face[clip][:, 3:], frames[1:], made]
     return sheet([row.cpu() for row in rows])
+
+
+def sheet(rows: Sequence[torch.Tensor], *, columns: int = 8) -> np.ndarray:
+    """A contact sheet.
+
+    Args:
+        rows: clips (f 3 h w) in [0, 1]; a clip of one frame is shown in the first column only.
+        columns: at most so many frames of each, evenly spread.
+
+    Returns:
+        (h w 3) uint8
+    """
+    height, width = rows[0].shape[-2], rows[0].shape[-1]
+    picture = np.full((len(rows) * (height + 2), columns * (width + 2), 3), 255, np.uint8)
+    for number, clip in enumerate(rows):
+        picks = torch.linspace(0, len(clip) - 1, min(columns, len(clip))).round().long().tolist()
+        for column, pick in enumerate(picks):
+            frame = (clip[pick].detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            top, left = number * (height + 2), column * (width + 2)
+            picture[top : top + height, left : left + width] = frame
+    return picture
 
 
 def _source(pictures: torch.Tensor) -> ConditionSource:

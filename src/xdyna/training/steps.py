@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from xdyna.evaluation.judge import judge_loss
 from xdyna.sampling import mix_noise
 from xdyna.training.config import StageConfig
-from xdyna.training.judge import judge_loss
 from xdyna.training.losses import (
     add_noise,
     detail_weights,

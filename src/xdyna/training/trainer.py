@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from xdyna.errors import OptionError
+from xdyna.evaluation.judge import Judge
 from xdyna.training.averages import Averages
 from xdyna.training.checkpoints import (
     JUDGE_FILE,
@@ -31,7 +32,6 @@ from xdyna.training.chunks import make_chunks
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.config_file import to_dict
 from xdyna.training.encoding import clip_encoders, encode_frames
-from xdyna.training.judge import Judge
 from xdyna.training.log import TrainLog
 from xdyna.training.networks import build_networks, build_scheduler
 from xdyna.training.norms import halve_norms

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from xdyna.training.figures import Part, Tally, figure, mean, nested, paired
+from xdyna.evaluation.figures import Part, Tally, figure, mean, nested, paired
 
 
 def test_a_mean_counts_every_clip_alike() -> None:

@@ -1,4 +1,4 @@
-"""What `embedded_model` shows besides numbers: contact sheets, short videos, and the curve of the knob."""
+"""What the benchmark shows besides numbers: contact sheets, short videos, and the curve of the knob."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.held_out import to_bytes
 from PIL import Image, ImageDraw, ImageFont
 
 from xdyna import media
 from xdyna.data.synthetic.params import STEP
-from xdyna.training.figures import Figure
+from xdyna.evaluation.figures import Figure
+from xdyna.synthbench.cases import to_bytes
 
 COLUMNS = 8
 """Frames of a clip on a contact sheet."""

@@ -1,14 +1,13 @@
-"""What is measured on held-out synthetic clips, and the sheets to look at.
+"""What is measured on held-out synthetic clips.
 
 The truth is exact, so a generated video is measured three ways: against the true pixels (PSNR), by the judge (does the
 person do what the driver does), and by its own changes from frame to frame (does a scene move as much as the true one,
 does a still wall stay still, does anything flicker). Every clip is measured alone (`read_pixels`, `read_person`);
-`figures` makes figures of many clips.
+`evaluation.figures` makes figures of many clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,17 +15,15 @@ import torch
 from torch.nn import functional
 
 from xdyna.data.synthetic import SCENES, SyntheticBatch
-from xdyna.training.figures import Part, mean, paired
-from xdyna.training.judge import JUDGED_EXPRESSIONS, Judge, visible_joints
+from xdyna.evaluation.figures import Part, mean, paired
+from xdyna.evaluation.judge import JUDGED_EXPRESSIONS, Judge, visible_joints
+from xdyna.evaluation.scene_motion import background, flicker, motion_where
 
 REPORTED_EXPRESSIONS = ("mouth_open", "smile", "lid", "gaze_x", "gaze_y", "brow", "yaw", "pitch")
 LARGE_HEAD = 24.0
 """Half height in pixels from which on a head counts as large: eyes and mouths of smaller ones are a few pixels."""
 LEAST_MOTION = 0.5
 """Background motion, 0..255, from which on a scene's motion can be compared with another."""
-MARGIN = 1 / 32
-"""Share of the picture's shorter side round the person that is no background: outlines are soft, pictures come in
-compressed blocks of 8 pixels, and a person a pixel off is no moving wall."""
 JUDGE_BATCH = 64
 
 Reading = dict[str, Part]
@@ -90,34 +87,6 @@ def psnr(video: torch.Tensor, truth: torch.Tensor, *, where: torch.Tensor | None
     return -10 * average.clamp(min=1e-6).log10()
 
 
-def background_motion(video: torch.Tensor, mask: torch.Tensor, *, margin: float = 0.0) -> torch.Tensor:
-    """Mean absolute change from frame to frame where no person is, in 0..255.
-
-    Args:
-        video: (n f 3 h w) in [0, 1].
-        mask: (n f 1 h w) of the **true** person.
-        margin: how far round the person nothing counts either, as a share of the picture's shorter side.
-
-    Returns:
-        (n,); NaN for a clip without background, or of one frame.
-    """
-    empty = _background(mask, margin)
-    return _average(video.diff(dim=1).abs(), empty[:, 1:] * empty[:, :-1])
-
-
-def flicker(video: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Mean of |v(t+1) - 2 v(t) + v(t-1)| / 2, in 0..255: what jumps to and fro; steady change does not count.
-
-    Args:
-        video: (n f 3 h w) in [0, 1].
-        where: (n f 1 h w) of 0 and 1; a pixel counts where it is 1 in all three frames.
-
-    Returns:
-        (n,); NaN where nothing counts, or with less than three frames.
-    """
-    return _average(video.diff(n=2, dim=1).abs() / 2, where[:, 2:] * where[:, 1:-1] * where[:, :-2])
-
-
 def head_discs(head: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Discs around heads: (n f 3) -> (n f 1 h w) of 0 and 1."""
     y = torch.arange(size[0], device=head.device).view(-1, 1) + 0.5
@@ -145,16 +114,16 @@ def read_pixels(video: torch.Tensor, truth: Truth) -> list[Reading]:
           scenes' backgrounds and of people.
     """
     size = (video.shape[-2], video.shape[-1])
-    background, person = _background(truth.mask, MARGIN), (truth.mask > 0.5).float()
+    scene, person = background(truth.mask), (truth.mask > 0.5).float()
     values = {
         "whole": psnr(video, truth.frames),
         "person": psnr(video, truth.frames, where=truth.mask),
         "head": psnr(video, truth.frames, where=head_discs(truth.head, size)),
         "head_size": truth.head[..., 2].mean(1),
-        "moved": background_motion(video, truth.mask, margin=MARGIN),
-        "true": background_motion(truth.frames, truth.mask, margin=MARGIN),
-        "flickers": flicker(video, background),
-        "flickers_true": flicker(truth.frames, background),
+        "moved": motion_where(video, scene),
+        "true": motion_where(truth.frames, scene),
+        "flickers": flicker(video, scene),
+        "flickers_true": flicker(truth.frames, scene),
         "person_flickers": flicker(video, person),
         "person_flickers_true": flicker(truth.frames, person),
         "human": truth.human,
@@ -254,48 +223,8 @@ def read_person(
     return readings
 
 
-def sheet(rows: Sequence[torch.Tensor], *, columns: int = 8) -> np.ndarray:
-    """A contact sheet.
-
-    Args:
-        rows: clips (f 3 h w) in [0, 1]; a clip of one frame is shown in the first column only.
-        columns: at most so many frames of each, evenly spread.
-
-    Returns:
-        (h w 3) uint8
-    """
-    height, width = rows[0].shape[-2], rows[0].shape[-1]
-    picture = np.full((len(rows) * (height + 2), columns * (width + 2), 3), 255, np.uint8)
-    for number, clip in enumerate(rows):
-        picks = torch.linspace(0, len(clip) - 1, min(columns, len(clip))).round().long().tolist()
-        for column, pick in enumerate(picks):
-            frame = (clip[pick].detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-            top, left = number * (height + 2), column * (width + 2)
-            picture[top : top + height, left : left + width] = frame
-    return picture
-
-
 def _compared(generated: float, true: float, frames: int) -> Part:
     return Part("ratio", (generated, true), frames)
-
-
-def _background(mask: torch.Tensor, margin: float) -> torch.Tensor:
-    """(n f 1 h w) of 0 and 1: 1 where no person is, nor within `margin` of one."""
-    there = (mask >= 0.01).float()
-    reach = round(margin * min(mask.shape[-2:]))
-    if reach:
-        # A square's maximum is its columns' of its rows'.
-        flat = functional.max_pool2d(there.flatten(0, 1), (2 * reach + 1, 1), 1, (reach, 0))
-        flat = functional.max_pool2d(flat, (1, 2 * reach + 1), 1, (0, reach))
-        there = flat.unflatten(0, there.shape[:2])
-    return 1 - there
-
-
-def _average(change: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """(n f 3 h w) where (n f 1 h w) is 1, as a mean (n,) on the scale 0..255; NaN where it is nowhere."""
-    covered = change.shape[2] * where.sum((1, 2, 3, 4))
-    total = (change * where).sum((1, 2, 3, 4))
-    return torch.where(covered > 0, 255 * total / covered.clamp(min=1), torch.nan)
 
 
 def _overlap(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The report of `embedded_model` as a table for docs/embedded-model.md: the bars of issue 3, and what was measured."""
+"""The report as tables: the bars of the embedded model and what was measured, the model's parts, the knob."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xdyna.synthbench.report import PLAIN, lookup
+
 
 @dataclass(frozen=True)
 class Bar:
-    """One line of issue 3's table.
+    """What the embedded model is to reach in one figure.
 
     Attributes:
-        label: as in the issue.
+        label: what it is called.
         block, name: where the report has it; dots go down.
         least, aim: bounds that count as met; (low, high) where the figure should lie between two values.
         more: whether more is better.
@@ -67,13 +69,82 @@ _KNOB = {
 }  # fmt: skip
 
 
+_PARTS = {
+    "copy_reference": "the reference, copied", "no_adapter": "no adapter", "no_face": "no face", "no_pose": "no pose",
+    "full": "full", "truth": "the true frames",
+}  # fmt: skip
+_PART_FIGURES = {
+    "PSNR, still camera, dB": "psnr_still", "person, dB": "psnr_person", "head, dB": "psnr_head",
+    "joint error, %": "joint_error_pct", "mouth": "expressions.mouth_open", "smile": "expressions.smile",
+    "lid": "expressions.lid", "gaze": "expressions.gaze_x", "scene motion": "scene_motion",
+    "false motion, 0-255": "still_motion", "face_cos": "face_cos", "dtfvd_synth": "dtfvd_synth.all",
+    "its person": "dtfvd_synth.fg", "its scene": "dtfvd_synth.bg",
+}  # fmt: skip
+
+
 def markdown(report: Mapping[str, Any]) -> str:
-    """The bars, the other figures and the knob as tables; lines of suites that did not run are left out."""
+    """All tables; lines of suites that did not run are left out."""
+    lines = [_protocol(report), ""]
+    if any(bar.block in report for bar in BARS):
+        lines += _bars(report)
+    if "parts" in report:
+        lines += [
+            "", "What each part is for: the same people driven by their own clips, a part left out at a time.", "",
+            *_parts(report["parts"]),
+        ]  # fmt: skip
+    if "knob" in report:
+        lines += ["", "Told how lively the scene is (--motion):", "", *_knob(report["knob"])]
+    for name, reason in report["unavailable"].items():
+        lines += ["", f"{name}: {reason}"]
+    return "\n".join(lines) + "\n"
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """The report's plain numbers, a line each."""
+    lines = []
+    for name in PLAIN:
+        place: Any = report
+        for step in name.split("."):
+            place = place[step]
+        reason = report["unavailable"].get(name.split(".")[0], "not measured")
+        lines.append(f"{name}: {reason if place is None else format(place, '.4g')}")
+    return lines
+
+
+def _protocol(report: Mapping[str, Any]) -> str:
+    speed = "" if report["seconds_per_clip"] is None else f", {report['seconds_per_clip']} s a clip"
+    apart = "" if report["frozen"] else " (not the whole frozen set)"
+    return (
+        f"{report['model']}: {report['cases']} held-out cases ({report['people']} with people){apart}, "
+        f"{report['frames']} frames, {report['steps']} steps, seed {report['seed']}, "
+        f"{report['size'][0]} x {report['size'][1]}, {report['device']}, {report['dtype']}{speed}. "
+        "In brackets: 95 % bootstrap interval over clips, clips."
+    )
+
+
+def _parts(parts: Mapping[str, Any]) -> list[str]:
+    shown = {
+        label: name
+        for label, name in _PART_FIGURES.items()
+        if any(lookup(block, name) is not None for block in parts.values())
+    }
+    lines = [_row(["", *shown]), _row(["---"] * (1 + len(shown)))]
+    for name, label in _PARTS.items():
+        if name in parts:
+            lines.append(_row([label, *(_cell(lookup(parts[name], figure)) for figure in shown.values())]))
+    return lines
+
+
+def _knob(knob: Mapping[str, Any]) -> list[str]:
+    lines = [_row(["--motion", *_KNOB]), _row(["---"] * (1 + len(_KNOB)))]
+    for told, block in knob.items():
+        label = {"none": "not told", "true": "told the truth"}.get(told, told)
+        lines.append(_row([label, *(_cell(lookup(block, name)) for name in _KNOB.values())]))
+    return lines
+
+
+def _bars(report: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"{report['cases']} held-out cases ({report['people']} with people), {report['frames']} frames, "
-        f"{report['steps']} steps, {report['size'][0]} x {report['size'][1]}, {report['device']}, {report['dtype']}, "
-        f"{report['seconds_per_clip']} s a clip. In brackets: 95 % bootstrap interval over clips, clips.",
-        "",
         _row(["figure", "at least", "aim", "measured", "", *BESIDE.values()]),
         _row(["---"] * (5 + len(BESIDE))),
     ]
@@ -86,7 +157,7 @@ def markdown(report: Mapping[str, Any]) -> str:
                 _row([bar.label, _bound(bar.least), _bound(bar.aim), _cell(found), verdict, *beside])
             )
     shown = {(bar.block, bar.name) for bar in BARS}
-    for block in ("model", "cross_driven", "cross_rendered"):
+    for block in ("model", "scene_only", "cross_driven", "cross_rendered"):
         for name in _names(report.get(block, {})):
             if (block, name) not in shown:
                 beside = _beside(report, name, block)
@@ -94,22 +165,7 @@ def markdown(report: Mapping[str, Any]) -> str:
                 lines.append(
                     _row([name if block == "model" else f"{block}.{name}", "", "", cell, "", *beside])
                 )
-    if "knob" in report:
-        lines += ["", _row(["--motion", *_KNOB]), _row(["---"] * (1 + len(_KNOB)))]
-        for told, block in report["knob"].items():
-            label = {"none": "not told", "true": "told the truth"}.get(told, told)
-            lines.append(_row([label, *(_cell(lookup(block, name)) for name in _KNOB.values())]))
-    return "\n".join(lines) + "\n"
-
-
-def lookup(block: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """A figure by its dotted name, or None."""
-    place: Any = block
-    for part in name.split("."):
-        if not isinstance(place, Mapping) or part not in place:
-            return None
-        place = place[part]
-    return place
+    return lines
 
 
 def _names(block: Mapping[str, Any]) -> list[str]:

@@ -7,10 +7,10 @@ clip that `xdyna animate --seed` would give), decoded to 8 bits as it does.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmarks.held_out import Job, from_bytes, to_bytes
 
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
@@ -26,9 +26,27 @@ from xdyna.sampling import (
     set_timesteps,
     start_latents,
 )
+from xdyna.synthbench.cases import Job, from_bytes, to_bytes
 
 DECODE_BATCH = 16
 """Frames that the autoencoder sees at a time."""
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How strongly the parts of a model act, as of `xdyna animate`: 1 as trained, 0 leaves a part out.
+
+    Attributes:
+        pose, face: of the two ControlNets.
+        reference: of the reference picture's way in (the Dynamics-Adapter, in the embedded model).
+    """
+
+    pose: float = 1.0
+    face: float = 1.0
+    reference: float = 1.0
+
+
+AS_TRAINED = Strengths()
 
 
 class Animator:
@@ -46,15 +64,25 @@ class Animator:
     def __init__(self, pipeline: XDynaPipeline, *, steps: int | None = None, seed: int = 0) -> None:
         self.pipeline, self.seed = pipeline, seed
         self.options = pipeline.fill(AnimateOptions(model=pipeline.name, steps=steps))
+        assert self.options.steps is not None
+        assert self.options.guidance is not None
+        self.steps, self.guidance = self.options.steps, self.options.guidance
         self.clips, self.seconds = 0, 0.0
 
     @torch.inference_mode()
-    def __call__(self, job: Job, *, energy: torch.Tensor | float | None = None) -> torch.Tensor:
+    def __call__(
+        self,
+        job: Job,
+        *,
+        energy: torch.Tensor | float | None = None,
+        strengths: Strengths = AS_TRAINED,
+    ) -> torch.Tensor:
         """The clips of a job.
 
         Args:
             job: for n cases of f frames.
             energy: motion energy that the scenes are to have, one for all or (n,); None tells nothing.
+            strengths: of the model's parts.
 
         Returns:
             (n f 3 h w) in [0, 1], of 8 bits.
@@ -62,7 +90,7 @@ class Animator:
         begin, pipeline, options = time.perf_counter(), self.pipeline, self.options
         frames = job.pose.shape[1]
         scheduler = make_scheduler(options.scheduler, pipeline.scheduler)
-        set_timesteps(scheduler, options.steps, pipeline.device)
+        set_timesteps(scheduler, self.steps, pipeline.device)
         encoded, starts = [], []
         for picture, own in zip(to_bytes(job.reference), job.seeds, strict=True):
             # A case's noise is its own, whoever it is generated together with.
@@ -78,7 +106,7 @@ class Animator:
                 )
             )  # fmt: skip
         joined = _joined(encoded)
-        if isinstance(energy, torch.Tensor) and options.guidance != 1 and joined.negative is not None:
+        if isinstance(energy, torch.Tensor) and self.guidance != 1 and joined.negative is not None:
             energy = torch.cat([energy, energy])  # both guidance halves
         draws = torch.Generator().manual_seed(self.seed)
         pose, face = self._conditions(job.pose), self._conditions(job.face)
@@ -93,11 +121,14 @@ class Animator:
             controls=Controls(
                 pose=lambda picks: pose[:, list(picks)],
                 face=lambda picks: face[:, list(picks)],
+                pose_scale=strengths.pose,
+                face_scale=strengths.face,
             ),
-            guidance=options.guidance,
+            guidance=self.guidance,
+            reference_scale=strengths.reference,
             motion=energy,
             plan=WindowPlan(options.window, options.overlap, options.loop),
-            offsets=torch.randint(0, options.window, (options.steps,), generator=draws).tolist(),
+            offsets=torch.randint(0, options.window, (self.steps,), generator=draws).tolist(),
             generator=draws,
         )
         video = torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])

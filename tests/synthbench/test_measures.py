@@ -5,10 +5,6 @@ import math
 
 import pytest
 import torch
-
-from xdyna.data.synthetic import SCENES, make_batch
-from xdyna.training.figures import figure
-from xdyna.training.judge import JOINTS, JUDGED_EXPRESSIONS, SIDE, Judge
 from xdyna.training.report import (
     LARGE_HEAD,
     Reading,
@@ -21,6 +17,10 @@ from xdyna.training.report import (
     read_pixels,
     sheet,
 )
+
+from xdyna.data.synthetic import SCENES, make_batch
+from xdyna.evaluation.figures import figure
+from xdyna.evaluation.judge import JOINTS, JUDGED_EXPRESSIONS, SIDE, Judge
 
 
 def truth(frames: torch.Tensor, *, human: bool = True, still: bool = False) -> Truth:

@@ -7,7 +7,7 @@ import torch
 
 from xdyna.data.synthetic import EXPRESSIONS
 from xdyna.errors import InputError
-from xdyna.training.judge import (
+from xdyna.evaluation.judge import (
     HEAD_SIDE,
     JOINTS,
     JUDGED_EXPRESSIONS,
