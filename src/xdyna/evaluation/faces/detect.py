@@ -52,7 +52,9 @@ class MtcnnDetector:
         outside: str = "drop",
     ) -> None:
         if not (min_face >= 1 and 0 < factor < 1):
-            raise OptionError("MTCNN", f"min_face {min_face}, factor {factor}: at least 1, and between 0 and 1")
+            raise OptionError(
+                "MTCNN", f"min_face {min_face}, factor {factor}: at least 1, and between 0 and 1"
+            )
         if outside not in OUTSIDE:
             raise OptionError("outside", f"{outside!r} is unknown", f"Known are {', '.join(OUTSIDE)}")
         self.networks, self.min_face, self.factor = networks, min_face, factor

@@ -20,6 +20,7 @@ from xdyna.evaluation.faces.found import Face, FaceDetector, pick_face
 from xdyna.evaluation.frame_scores import FrameScores
 from xdyna.evaluation.pictures import as_clip, as_picture
 
+
 def _both(*names: str) -> tuple[str, ...]:
     return tuple(f"{name}{side}" for name in names for side in ("Left", "Right"))
 

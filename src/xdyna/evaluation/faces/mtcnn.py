@@ -137,7 +137,10 @@ class _FlattenByColumns(nn.Module):
 
 
 def _layers(
-    convolutions: list[tuple[int, int, int, int]], *, dense: tuple[int, int] | None = None, dropout: float = 0.0
+    convolutions: list[tuple[int, int, int, int]],
+    *,
+    dense: tuple[int, int] | None = None,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """Convolutions (inputs, outputs, kernel, the pool's kernel or 0), each with PReLU; a dense layer at the end."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
