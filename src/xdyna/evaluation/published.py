@@ -212,6 +212,10 @@ def _content(path: Path) -> Mapping[Any, Any]:
 
 def _torch_content(path: Path) -> Any:
     mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped
+    if not mapped:
+        with path.open("rb") as file:
+            if file.read(1) != b"\x80":  # with which every binary pickle begins
+                raise WeightsError(path, "no complete weight file", _advice(path))
     strangers: dict[str, type] = {}
     while True:
         try:
