@@ -31,7 +31,9 @@ def check_mtcnn(case: Case) -> Iterator[Check]:
     elif "square_boxes" in case.inputs:
         yield from _check_cutouts(case)
     elif "prob" in case.inputs:
-        got = proposals(case.input("prob"), case.input("offsets"), case.input("scale"), case.input("threshold"))
+        got = proposals(
+            case.input("prob"), case.input("offsets"), case.input("scale"), case.input("threshold")
+        )
         yield absolute("boxes", got, case.output("boxes"), _INDICES)
     elif "softmax" in case.inputs:
         yield from _check_detector(case)

@@ -80,7 +80,7 @@ _ROWS = (
     Metric("scene_motion_ratio", "motion", "Scene motion", "one", "x true", 3,
            "change of the background from frame to frame, generated over true, where the true one moves"),
     Metric("false_motion", "motion", "False motion", "less", "0-255", 3,
-           "change of the generated background where the true one stands still"),
+           "change of the generated background where the true one stands still, beyond its own noise"),
     Metric("flicker_ratio", "motion", "Flicker", "one", "x true", 3,
            "|second difference over time| of the background, generated over true"),
     Metric("person_flicker_ratio", "motion", "Person flicker", "one", "x true", 3, "the same of the person"),

@@ -33,13 +33,16 @@ figure{display:inline-block;margin:.5em;vertical-align:top}figcaption{font-size:
 """
 
 
-def write_page(report: Mapping[str, Any], folder: Path, pairs: Sequence[Pair]) -> None:
+def write_page(
+    report: Mapping[str, Any], folder: Path, pairs: Sequence[Pair], unavailable: Mapping[str, Sequence[str]]
+) -> None:
     """Write report.html and worst/*.png.
 
     Args:
         report: as in report.json.
         folder: where it goes.
         pairs: the clips, for the pictures.
+        unavailable: titles of metrics by what they lack.
     """
     about = report["about"]
     body = [
@@ -54,10 +57,10 @@ def write_page(report: Mapping[str, Any], folder: Path, pairs: Sequence[Pair]) -
         if names:
             body.append(f"<h2>{escape(suite)}</h2>" + _table(names, report["metrics"]))
             body += [_per_clip(name, report["clips"]) for name in names]
-    if report["unavailable"]:
+    if unavailable:
         rows = "".join(
-            f"<tr><td>{escape(title_of(n))}</td><td>{escape(why)}</td></tr>"
-            for n, why in report["unavailable"].items()
+            f"<tr><td>{escape(', '.join(titles))}</td><td>{escape(why)}</td></tr>"
+            for why, titles in unavailable.items()
         )
         body.append(f"<h2>not measured</h2><table>{rows}</table>")
     body.append(_curves(report["clips"]))

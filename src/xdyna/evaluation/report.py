@@ -114,7 +114,7 @@ def write_report(report: Report, folder: Path, pairs: Sequence[Pair]) -> None:
     for name, text in (("report.md", markdown(report)), ("report.tex", latex(report))):
         with whole_file(folder / name, overwrite=True) as place:
             place.write_text(text, encoding="utf-8")
-    write_page(report.to_json(), folder, pairs)
+    write_page(report.to_json(), folder, pairs, by_reason(report.unavailable))
 
 
 def markdown(report: Report) -> str:
@@ -137,7 +137,7 @@ def markdown(report: Report) -> str:
             ]
     if report.unavailable:
         lines += ["", "## not measured", ""]
-        lines += [f"- {title_of(name)}: {why}" for name, why in report.unavailable.items()]
+        lines += [f"- {', '.join(titles)}: {why}" for why, titles in by_reason(report.unavailable).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -150,6 +150,17 @@ def latex(report: Report) -> str:
     ]
     rows = (["Method", *(tex_text(title_of(name)) for name in names)], [tex_text(report.name), *cells])
     return "".join(" & ".join(row) + r" \\" + "\n" for row in rows)
+
+
+def by_reason(unavailable: Mapping[str, str]) -> dict[str, list[str]]:
+    """What cannot be measured, by what is missing; a metric's parts are not listed beside the whole."""
+    found: dict[str, list[str]] = {}
+    for name, why in unavailable.items():
+        _, part = split_name(name)
+        whole = part == "all" or name.partition(":")[2] not in unavailable
+        if whole:
+            found.setdefault(why.removeprefix("unavailable: "), []).append(title_of(name))
+    return found
 
 
 def best_of(name: str, reports: Sequence[Report]) -> set[str]:
