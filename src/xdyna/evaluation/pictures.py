@@ -29,7 +29,7 @@ def as_picture(pixels: np.ndarray, *, subject: str = "picture") -> np.ndarray:
         raise InputError(subject, f"is {shape}, not height x width x 3 (or grey)", _AS_UINT8)
     if 0 in pixels.shape:
         raise InputError(subject, f"is {shape}: it holds no pixels", _AS_UINT8)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    return np.ascontiguousarray(pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2))
 
 
 def as_pair(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from xdyna.errors import InputError, OptionError
 from xdyna.evaluation.frame_scores import FrameScores
 from xdyna.evaluation.pictures import as_clip_pair, as_mask
 from xdyna.evaluation.pixel import MASK_MODES
+from xdyna.evaluation.published import Layout, load_published
 
 VALUE_RANGES = ("unit", "signed")
 BACKBONES = ("vgg", "alex", "st-vgg", "st-alex")
@@ -94,6 +96,9 @@ class Lpips(nn.Module):
         backbone: one of `BACKBONES`.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, backbone: str = "vgg") -> None:
         if backbone not in BACKBONES:
             raise OptionError("backbone", f"{backbone!r} is unknown", f"Known are {', '.join(BACKBONES)}")
@@ -108,11 +113,16 @@ class Lpips(nn.Module):
         self.register_buffer("shift", torch.tensor(_SHIFT).view(3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE).view(3, 1, 1), persistent=False)
 
+    def published_name(self, name: str) -> str:
+        """The name in ST-LPIPS's file of `features.N.*`: its slices count on from one to the next."""
+        number = int(name.split(".")[1])
+        piece = next(k for k, end in enumerate(self._taps) if number < end)
+        return name.replace("features.", f"net.slice{piece}.")
+
     @property
     def smallest_side(self) -> int:
         """The fewest pixels a picture may have along an axis, so that every layer has something to see."""
-        # measured by the layers themselves: AlexNet 31, VGG16 16, and fewer for their tolerant sisters
-        return {"vgg": 16, "alex": 31, "st-vgg": 16, "st-alex": 31}[self.backbone]
+        return {"vgg": 16, "alex": 31, "st-vgg": 18, "st-alex": 21}[self.backbone]
 
     def forward(self, a: Tensor, b: Tensor) -> list[Tensor]:
         """Distances of two batches at each place of five feature maps.
@@ -132,6 +142,52 @@ class Lpips(nn.Module):
             first, second = unit.chunk(2)
             maps.append(torch.einsum("nchw,c->nhw", (first - second).square(), weight))
         return maps
+
+
+def load_lpips(
+    backbone: str,
+    trunk: str | Path,
+    heads: str | Path | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> Lpips:
+    """LPIPS with its published weights.
+
+    Args:
+        backbone: one of `BACKBONES`.
+        trunk: torchvision's `vgg16-397923af.pth` or `alexnet-owt-7be5be79.pth`; for ST-LPIPS its one file
+            `vgg_shift_tolerant.pth` or `alex_shift_tolerant.pth`.
+        heads: lpips 0.1's `vgg.pth` or `alex.pth`; None for ST-LPIPS, whose file holds them.
+        device: where the network goes.
+
+    Raises:
+        WeightsError: a file is missing, broken, or another network's.
+        OptionError: `backbone` is unknown, or the files given are not those it takes.
+    """
+    tolerant = backbone.startswith("st-")
+    with torch.device("meta"):
+        network = Lpips(backbone)
+    if tolerant == (heads is not None):
+        takes = "one file, which holds its heads" if tolerant else "two files: the backbone's and the heads'"
+        raise OptionError("LPIPS files", f"{backbone} takes {takes}")
+    wanted = {f"lin{k}.model.1.weight": (1, len(lin), 1, 1) for k, lin in enumerate(network.lins)}
+    trunk_shapes = {
+        name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if name.startswith("features.")
+    }
+    if tolerant:
+        renamed = {name: network.published_name(name) for name in trunk_shapes}
+        expected = {renamed[name]: shape for name, shape in trunk_shapes.items()}
+        layout = Layout(prefixes=("",), ignored=("scaling_layer.",))
+        state = load_published(trunk, {**expected, **wanted}, layout=layout)
+        found = {name: state[published] for name, published in renamed.items()}
+    else:
+        layout = Layout(prefixes=("", "module."), ignored=("classifier.",))
+        found = load_published(trunk, trunk_shapes, layout=layout)
+        state = load_published(str(heads), wanted, layout=Layout(prefixes=("",)))
+    found |= {f"lins.{k}": state[name].flatten() for k, name in enumerate(wanted)}
+    network.load_state_dict(found, strict=True, assign=True)
+    network.shift, network.scale = (torch.tensor(c).view(3, 1, 1) for c in (_SHIFT, _SCALE))
+    return network.requires_grad_(False).eval().to(device)
 
 
 def lpips_name(backbone: str, value_range: str) -> str:
