@@ -151,7 +151,7 @@ def face_cos(generated: ClipFaces, truth: ClipFaces) -> FrameScores:
     both = generated.seen & truth.seen
     values = [
         float(np.clip(a @ b, -1, 1)) if there else None
-        for a, b, there in zip(generated.vectors, truth.vectors, both)
+        for a, b, there in zip(generated.vectors, truth.vectors, both, strict=True)
     ]
     return FrameScores.of(
         f"face_cos[{generated.embedder}]",
