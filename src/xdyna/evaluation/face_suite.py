@@ -6,15 +6,14 @@ and MediaPipe as honestly named variants that need no file of others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xdyna.evaluation.packaged import find_packaged, found_anywhere
 from xdyna.evaluation.pairs import Pair
 from xdyna.evaluation.readings import ClipReadings, Reading
-from xdyna.evaluation.registry import find_weights
 
 if TYPE_CHECKING:
     from xdyna.evaluation.faces.expression import ExpressionReader
@@ -83,19 +82,15 @@ def face_detector(name: str) -> FaceDetector:
     Raises:
         MissingWeights: its files are not here.
     """
-    if name == "mediapipe":
-        from xdyna.evaluation.faces.expression import MediapipeFaces
+    from xdyna.evaluation.faces import load
+    from xdyna.evaluation.faces.expression import MediapipeFaces
 
-        return MediapipeFaces()
-    if name == "yunet":
-        from xdyna.evaluation.faces.opencv import YunetDetector
-
-        return YunetDetector(find_packaged("yunet"))
-    from xdyna.evaluation.faces.detect import MtcnnDetector
-    from xdyna.evaluation.faces.mtcnn import load_mtcnn
-
-    pnet, rnet, onet = (found_anywhere(f"mtcnn_{part}") for part in ("pnet", "rnet", "onet"))
-    return MtcnnDetector(load_mtcnn(files=(pnet, rnet, onet)))
+    makers: dict[str, Callable[[], FaceDetector]] = {
+        "mtcnn": load.find_mtcnn,
+        "yunet": load.find_yunet,
+        "mediapipe": MediapipeFaces,
+    }
+    return makers[name]()
 
 
 @cache
@@ -105,15 +100,9 @@ def face_embedder(name: str) -> FaceEmbedder:
     Raises:
         MissingWeights: its file is not here.
     """
-    if name == "sface":
-        from xdyna.evaluation.faces.opencv import SfaceEmbedder
+    from xdyna.evaluation.faces import load
 
-        return SfaceEmbedder(find_packaged("sface"))
-    from xdyna.evaluation.faces.adaface import load_adaface
-    from xdyna.evaluation.faces.measure import AdaFaceEmbedder
-
-    backbone = name.removeprefix("adaface-")
-    return AdaFaceEmbedder(load_adaface(backbone, find_weights(f"adaface_{backbone}")))
+    return load.find_sface() if name == "sface" else load.find_adaface(name.removeprefix("adaface-"))
 
 
 @cache
@@ -123,6 +112,6 @@ def expression_reader() -> ExpressionReader:
     Raises:
         MissingWeights: face_landmarker.task is not here.
     """
-    from xdyna.evaluation.faces.expression import ExpressionReader
+    from xdyna.evaluation.faces.load import find_expression_reader
 
-    return ExpressionReader(found_anywhere("face_landmarker"))
+    return find_expression_reader(detector=face_detector("mediapipe"))

@@ -20,10 +20,10 @@ from xdyna.errors import OptionError, XdynaError
 from xdyna.evaluation.distances import set_suite
 from xdyna.evaluation.metrics import SUITES
 from xdyna.evaluation.options import EvaluateOptions
-from xdyna.evaluation.packaged import PACKAGED, find_packaged
+from xdyna.evaluation.packaged import PACKAGED, find_file
 from xdyna.evaluation.pairs import Pair, pair_up
 from xdyna.evaluation.readings import ClipReadings, Reading
-from xdyna.evaluation.registry import weights_here
+from xdyna.evaluation.registry import NETWORKS
 from xdyna.evaluation.report import Report, write_report
 from xdyna.evaluation.suites import CLIP_SUITES
 from xdyna.media.files import write_failure
@@ -171,13 +171,13 @@ def _single_threaded() -> None:
 
 def files_here() -> str:
     """Which network files there are: with others, other metrics can be measured."""
-    found = [name for name, path in weights_here().items() if path is not None]
-    for name in PACKAGED:
+    found = []
+    for name in sorted({*NETWORKS, *PACKAGED}):
         try:
-            find_packaged(name)
+            find_file(name)
         except XdynaError:
             continue
-        found.append(f"packaged {name}")
+        found.append(name)
     return " ".join(found)
 
 

@@ -16,12 +16,10 @@ from xdyna.evaluation.face_suite import face_suite
 from xdyna.evaluation.masks import region_of
 from xdyna.evaluation.metrics import full_name
 from xdyna.evaluation.motion import MotionReadings, read_motion
-from xdyna.evaluation.packaged import find_packaged, found_anywhere
 from xdyna.evaluation.pairs import Pair
 from xdyna.evaluation.people import compare_keypoints, find_person
 from xdyna.evaluation.pixel import PIXEL_METRICS, measure_clip
 from xdyna.evaluation.readings import ClipReadings, Reading
-from xdyna.evaluation.registry import find_weights
 
 if TYPE_CHECKING:
     from xdyna.evaluation.lpips import Lpips
@@ -76,12 +74,9 @@ def lpips_network(backbone: str) -> Lpips:
     Raises:
         MissingWeights: a file is not here.
     """
-    from xdyna.evaluation.lpips import load_lpips
+    from xdyna.evaluation.lpips import find_lpips
 
-    if backbone.startswith("st-"):
-        return load_lpips(backbone, find_packaged(f"st_lpips_{backbone[3:]}"))
-    trunk = {"vgg": "lpips_vgg16", "alex": "lpips_alexnet"}[backbone]
-    return load_lpips(backbone, find_weights(trunk), found_anywhere(f"{trunk}_lin"))
+    return find_lpips(backbone)
 
 
 def motion_suite(pair: Pair) -> ClipReadings:
