@@ -153,6 +153,14 @@ def run_models(chosen: argparse.Namespace) -> None:
             )
             say(f"      {where}{', ' + part.licence if part.licence else ''}")
         say("")
+    if chosen.folder is None:
+        _say_networks(hashes=not chosen.quick)
+
+
+def _say_networks(hashes: bool) -> None:
+    from xdyna.evaluation.listing import describe_networks
+
+    say(*describe_networks(hashes=hashes))
 
 
 def run_prepare(chosen: argparse.Namespace) -> None:
