@@ -132,6 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except sqlite3.Error:
             log.exception("an answer could not be saved or read")
+            self.close_connection = True
             self._send_problem(503, "not saved: the database cannot be used just now")
         except Exception:
             log.exception("a request could not be answered")

@@ -85,8 +85,11 @@ def make_study(
     key = Path(options.key).expanduser() if options.key else study_set.key_beside(folder)
     if folder.resolve() in key.resolve().parents:
         raise OptionError("--key", f"{key} lies inside the study's folder", "Keep it where nobody serves it")
-    check_output(folder)
-    check_output(key)
+    for path in (folder, key):
+        if path.exists():
+            remedy = "Choose another name, or move it away; answers may hang on it, so it is never replaced"
+            raise OutputError(path, "exists already", remedy)
+        check_output(path)
     methods = [name.strip() for name in options.methods.split(",")] if options.methods else None
     cases = read_cases(source, methods=methods)
     seed = secrets.randbits(63) if options.seed is None else options.seed

@@ -95,8 +95,11 @@ def plot_pairs(analysis: Analysis) -> str:
 
 
 def _ends(pair: Pair) -> tuple[float, float]:
-    test = pair.test
-    return (test.difference, test.difference) if math.isnan(test.low) else (test.low, test.high)
+    """An interval as it is drawn: of few participants it may reach beyond what ratings can differ by."""
+    test, most = pair.test, float(HIGHEST - LOWEST)
+    if math.isnan(test.low):
+        return test.difference, test.difference
+    return max(test.low, -most), min(test.high, most)
 
 
 def _name(pair: Pair) -> str:

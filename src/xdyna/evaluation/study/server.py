@@ -6,8 +6,11 @@ it does not know with a short JSON error. There is no login: a participant's cod
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import socket
+import socketserver
 import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -88,12 +91,12 @@ class _Http(ThreadingHTTPServer):
     def __init__(self, port: int, served: Served) -> None:
         self.served = served
         self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._open: set[socket.socket] = set()
         super().__init__((ADDRESS, port), Handler)
 
     def server_bind(self) -> None:
         """Without the base class's look-up of this machine's name, which can take seconds."""
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
+        socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = ADDRESS, self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -116,10 +119,19 @@ class _Http(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Give the slot back whatever happens."""
+        self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._open.discard(request)
             self._slots.release()
+
+    def server_close(self) -> None:
+        """Connections that stay open end too, or they would speak for a server that is gone."""
+        super().server_close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that breaks is a matter for the log, not for standard error."""

@@ -300,9 +300,9 @@
       ["R", "from the start, "], ["N", "next case, "], ["P", "previous case"]]) {
       keys.append(make("kbd", {}, key), ` ${what} `);
     }
-    page.replaceChildren(top.element,
+    page.replaceChildren(top.element, make("div", { class: "controls" }, play, restart, seek, previous, next), problem,
       make("ul", { class: "questions" }, ...session.questions.map((q) => make("li", {}, make("b", {}, q.label), `: ${q.text}`))),
-      tiles, make("div", { class: "controls" }, play, restart, seek, previous, next), problem, keys);
+      tiles, keys);
 
     const here = {
       saved: top.saved,
@@ -412,12 +412,14 @@
   // -------------------------------------------------------------------------------------------- keyboard
 
   addEventListener("keydown", (event) => {
-    if (!session || !view || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (!session || !view || event.ctrlKey || event.altKey || event.metaKey) return undefined;
     const key = event.key.toLowerCase();
+    // a key held down is one answer, one step; arrows may run
+    if (event.repeat && !key.startsWith("arrow")) return event.preventDefault();
     const inRange = event.target instanceof HTMLInputElement;
     if (key === "p") show(place - 1);
     else if (key === "n" && view.groups) show(place + 1);
-    else if (!view.groups) return;
+    else if (!view.groups) return undefined;
     else if (key === " ") { if (player) player.toggle(); }
     else if (key === "r") { if (player) player.restart(); }
     else if (/^[0-9]$/.test(key) && Number(key) >= session.lowest && Number(key) <= session.highest) rate(Number(key), true);
@@ -426,8 +428,8 @@
       const questions = session.questions.length;
       const [across, down] = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] }[key];
       focusCell((cell.video + across + videos) % videos, (cell.question + down + questions) % questions);
-    } else return;
-    event.preventDefault();
+    } else return undefined;
+    return event.preventDefault();
   });
 
   // a reload, or the same tab again, goes on where it was

@@ -7,14 +7,16 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xdyna import __version__
+from xdyna.cli.parts import Bars, add_options, add_verb, given_options, say
+from xdyna.cli.study import add_study
 from xdyna.data.prepared.options import PrepareOptions, SynthOptions
 from xdyna.errors import OptionError, XdynaError
-from xdyna.options import AnimateOptions, flag_of, from_mapping, value_type
+from xdyna.options import AnimateOptions, from_mapping
 
 CONDITION_FIELDS = (
     "frames", "start", "stride", "fps", "size", "align", "detector", "keypoints", "reference_keypoints", "dwpose",
@@ -62,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_prepare(verbs)
     _add_synth(verbs)
     _add_train(verbs)
+    add_study(verbs)
     _add_demo(verbs)
     return parser
 
@@ -73,7 +76,7 @@ def run_animate(chosen: argparse.Namespace) -> None:
     """`xdyna animate`."""
     from xdyna.animate import animate_file, default_output, repeat_settings
 
-    given = _given(chosen, AnimateOptions)
+    given = given_options(chosen, AnimateOptions)
     if chosen.repeat is not None:
         if chosen.image or chosen.video:
             raise OptionError("--from", "takes the inputs from the file, so none may be given beside it")
@@ -87,21 +90,21 @@ def run_animate(chosen: argparse.Namespace) -> None:
         image, video = chosen.image, chosen.video
         options = from_mapping(AnimateOptions, given, source="command line")
     output = Path(chosen.output) if chosen.output else default_output(image, video)
-    with _Bars(chosen.quiet) as bars:
+    with Bars(chosen.quiet) as bars:
         result = animate_file(image, video, output, options=options, progress=bars)
-    _say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
+    say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
 
 
 def run_conditions(chosen: argparse.Namespace) -> None:
     """`xdyna conditions`."""
     from xdyna.condition_files import write_conditions
 
-    options = from_mapping(AnimateOptions, _given(chosen, AnimateOptions), source="command line")
-    with _Bars(chosen.quiet) as bars:
+    options = from_mapping(AnimateOptions, given_options(chosen, AnimateOptions), source="command line")
+    with Bars(chosen.quiet) as bars:
         paths = write_conditions(
             chosen.video, chosen.output, reference=chosen.reference, options=options, progress=bars
         )
-    _say(*paths)
+    say(*paths)
 
 
 def run_convert(chosen: argparse.Namespace) -> None:
@@ -111,7 +114,7 @@ def run_convert(chosen: argparse.Namespace) -> None:
     from xdyna.convert import convert_base, convert_official
 
     convert = {"official": convert_official, "base": convert_base}[chosen.format]
-    with _Bars(chosen.quiet) as bars:
+    with Bars(chosen.quiet) as bars:
         report = convert(
             chosen.source,
             chosen.output,
@@ -119,7 +122,7 @@ def run_convert(chosen: argparse.Namespace) -> None:
             check=chosen.check,
             progress=bars,
         )
-    _say(*report.lines())
+    say(*report.lines())
 
 
 def run_models(chosen: argparse.Namespace) -> None:
@@ -128,45 +131,45 @@ def run_models(chosen: argparse.Namespace) -> None:
 
     for model in describe_models(chosen.folder, hashes=not chosen.quick):
         state = "here" if model.here else "not here"
-        _say(f"{model.name}: {model.title}", f"  {state}: {model.folder}", f"  source: {model.source}")
+        say(f"{model.name}: {model.title}", f"  {state}: {model.folder}", f"  source: {model.source}")
         facts = {
             "licence": model.licence,
             "sha256": model.hash,
             "problem": model.problem,
             "to get it": model.remedy,
         }
-        _say(*(f"  {name}: {value}" for name, value in facts.items() if value))
+        say(*(f"  {name}: {value}" for name, value in facts.items() if value))
         for part in model.parts:
             mark = "x" if part.here else " "
             need = "" if part.required else ", optional"
-            _say(f"  [{mark}] {part.name}: {part.file} ({part.purpose}{need})")
+            say(f"  [{mark}] {part.name}: {part.file} ({part.purpose}{need})")
             where = (
                 f"{part.size / 2**20:.1f} MiB, sha256 {part.hash or 'not computed'}"
                 if part.here
                 else part.source
             )
-            _say(f"      {where}{', ' + part.licence if part.licence else ''}")
-        _say("")
+            say(f"      {where}{', ' + part.licence if part.licence else ''}")
+        say("")
 
 
 def run_prepare(chosen: argparse.Namespace) -> None:
     """`xdyna prepare`."""
     from xdyna.data.prepared.prepare import prepare
 
-    options = from_mapping(PrepareOptions, _given(chosen, PrepareOptions), source="command line")
-    with _Bars(chosen.quiet) as bars:
+    options = from_mapping(PrepareOptions, given_options(chosen, PrepareOptions), source="command line")
+    with Bars(chosen.quiet) as bars:
         prepared = prepare(chosen.videos, chosen.output, options=options, progress=bars)
-    _say(*prepared.lines())
+    say(*prepared.lines())
 
 
 def run_synth(chosen: argparse.Namespace) -> None:
     """`xdyna synth`."""
     from xdyna.data.prepared.synth import synth
 
-    options = from_mapping(SynthOptions, _given(chosen, SynthOptions), source="command line")
-    with _Bars(chosen.quiet) as bars:
+    options = from_mapping(SynthOptions, given_options(chosen, SynthOptions), source="command line")
+    with Bars(chosen.quiet) as bars:
         prepared = synth(chosen.output, options=options, progress=bars)
-    _say(*prepared.lines())
+    say(*prepared.lines())
 
 
 def run_train(chosen: argparse.Namespace) -> None:
@@ -177,37 +180,27 @@ def run_train(chosen: argparse.Namespace) -> None:
         logging.getLogger("xdyna.training").setLevel(logging.INFO)
     progress = run(chosen.config, chosen.output, overrides=chosen.set, max_minutes=chosen.max_minutes)
     if progress.finished:
-        _say(
+        say(
             f"{chosen.output}: trained. A model folder: python -m xdyna.training export {chosen.output} MODEL"
         )
     else:
-        _say(f"{chosen.output}: stopped before its end. The same command goes on.")
+        say(f"{chosen.output}: stopped before its end. The same command goes on.")
 
 
 def run_demo(chosen: argparse.Namespace) -> None:
     """`xdyna demo`."""
     from xdyna.demo import run_demo as demo
 
-    with _Bars(chosen.quiet) as bars:
+    with Bars(chosen.quiet) as bars:
         result = demo(Path(chosen.output), progress=bars)
-    _say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
+    say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
 
 
 # ---------------------------------------------------------------------------------------------- parsers
 
 
-def _verb(
-    verbs: Any, name: str, run: Callable[[argparse.Namespace], None], **texts: str
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
-    parser.set_defaults(run=run)
-    return parser
-
-
 def _add_animate(verbs: Any) -> None:
-    parser = _verb(
+    parser = add_verb(
         verbs, "animate", run_animate,
         help="a picture and a driving video become a video",
         description="Make a video in which the person of IMAGE moves as the person in VIDEO does.\n\n"
@@ -228,11 +221,11 @@ def _add_animate(verbs: Any) -> None:
     parser.add_argument(
         "--from", dest="repeat", metavar="JSON", help="repeat the run that this file describes"
     )
-    _add_options(parser, AnimateOptions)
+    add_options(parser, AnimateOptions)
 
 
 def _add_conditions(verbs: Any) -> None:
-    parser = _verb(
+    parser = add_verb(
         verbs, "conditions", run_conditions,
         help="the pose and face clips that a driving video turns into",
         description="Write pose.mp4, face.mp4, keypoints.npz and preview.png: what the networks get to see of\n"
@@ -241,11 +234,11 @@ def _add_conditions(verbs: Any) -> None:
     parser.add_argument("video", metavar="VIDEO", help="driving video")
     parser.add_argument("--reference", metavar="IMAGE", help="picture of the person to align to")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for the results")
-    _add_options(parser, AnimateOptions, only=CONDITION_FIELDS)
+    add_options(parser, AnimateOptions, only=CONDITION_FIELDS)
 
 
 def _add_convert(verbs: Any) -> None:
-    parser = _verb(
+    parser = add_verb(
         verbs, "convert", run_convert,
         help="published weights to our layout",
         description="Turn the official repository's pretrained_weights/ folder into a model folder of safetensors.\n"
@@ -270,7 +263,7 @@ def _add_convert(verbs: Any) -> None:
 
 
 def _add_models(verbs: Any) -> None:
-    parser = _verb(
+    parser = add_verb(
         verbs, "models", run_models, help="known models: where they come from, licence, what is here"
     )
     parser.add_argument("folder", nargs="?", metavar="DIR", help="where to look for parts on disk")
@@ -278,7 +271,7 @@ def _add_models(verbs: Any) -> None:
 
 
 def _add_prepare(verbs: Any) -> None:
-    parser = _verb(
+    parser = add_verb(
         verbs, "prepare", run_prepare,
         help="videos to clips that training reads",
         description="Find shots in videos, and keypoints and masks of the people in them, and write a folder with a\n"
@@ -292,22 +285,22 @@ def _add_prepare(verbs: Any) -> None:
         "videos", nargs="+", metavar="VIDEOS", help="videos, folders, or what --layout asks for"
     )
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the prepared folder")
-    _add_options(parser, PrepareOptions)
+    add_options(parser, PrepareOptions)
 
 
 def _add_synth(verbs: Any) -> None:
-    parser = _verb(
+    parser = add_verb(
         verbs, "synth", run_synth,
         help="clips of the synthetic world, as `prepare` would write them",
         description="Render people and scenes about which everything is known, in the layout of prepared videos.\n"
         "The same command again does only what is missing.",
     )  # fmt: skip
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the prepared folder")
-    _add_options(parser, SynthOptions)
+    add_options(parser, SynthOptions)
 
 
 def _add_train(verbs: Any) -> None:
-    parser = _verb(
+    parser = add_verb(
         verbs, "train", run_train,
         help="train a model by a config file",
         description="Train by a TOML config (configs/train/). Stopped runs go on where they were: same command.",
@@ -319,76 +312,8 @@ def _add_train(verbs: Any) -> None:
 
 
 def _add_demo(verbs: Any) -> None:
-    parser = _verb(verbs, "demo", run_demo, help="animate the demo picture that ships with the package")
+    parser = add_verb(verbs, "demo", run_demo, help="animate the demo picture that ships with the package")
     parser.add_argument("-o", "--output", metavar="DIR", default="outputs", help="folder (default: outputs)")
-
-
-def _add_options(
-    parser: argparse.ArgumentParser, options: type, *, only: Sequence[str] | None = None
-) -> None:
-    """One flag for every field, in groups, with the dataclass's own help text and default."""
-    groups: dict[str, Any] = {}
-    for entry in dataclasses.fields(options):
-        if only is not None and entry.name not in only:
-            continue
-        rules, kind = entry.metadata, value_type(options, entry.name)
-        group = groups.setdefault(rules["group"], None) or parser.add_argument_group(rules["group"])
-        groups[rules["group"]] = group
-        settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": rules["help"].replace("%", "%%")}
-        if kind is bool:
-            settings["action"] = argparse.BooleanOptionalAction
-        else:
-            settings |= {"type": kind, "choices": rules["choices"]}
-            if rules["choices"] is None:
-                settings["metavar"] = rules["metavar"] or {int: "N", float: "X"}.get(kind, "TEXT")
-            if entry.default not in (None, ""):
-                settings["help"] += f" (default: {entry.default})"
-        group.add_argument(flag_of(entry.name), dest=entry.name, **settings)
-
-
-def _given(chosen: argparse.Namespace, options: type) -> dict[str, Any]:
-    """The options that the command line names."""
-    names = {entry.name for entry in dataclasses.fields(options)}
-    return {name: value for name, value in vars(chosen).items() if name in names}
-
-
-# ----------------------------------------------------------------------------------------------- output
-
-
-class _Bars:
-    """A progress bar with time left for each long part, on standard error."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet, self._part = quiet, ""
-        self._bar: Any = None
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def __call__(self, part: str, done: int, total: int | None) -> None:
-        if self._quiet:
-            return
-        if part != self._part:
-            from tqdm import tqdm
-
-            self._close()
-            self._part = part
-            self._bar = tqdm(desc=part, total=total, leave=True, dynamic_ncols=True, mininterval=0.2)
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
-
-
-def _say(*lines: object) -> None:
-    for line in lines:
-        print(line)  # noqa: T201
 
 
 if __name__ == "__main__":
