@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Iterator
@@ -58,16 +59,33 @@ def study(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
-@pytest.fixture
-def server(study: Path) -> Iterator[StudyServer]:
+@contextlib.contextmanager
+def running(study: Path) -> Iterator[StudyServer]:
     """A server that really runs, on a free port."""
     with StudyServer(study) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server
-        server.stop()
-        thread.join(timeout=10)
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join(timeout=10)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def server(study: Path) -> Iterator[StudyServer]:
+    with running(study) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_server(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyServer]:
+    """One server for many tests that leave its answers as they are."""
+    folder = tmp_path_factory.mktemp("shared") / "study"
+    shutil.copytree(made, folder)
+    with running(folder) as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,14 @@ from tests.evaluation.study.client import Client, Reply, an_answer
 from tests.evaluation.study.conftest import METHODS
 from xdyna.evaluation.study import answers, handler, server
 from xdyna.evaluation.study.server import StudyServer
+
+
+@pytest.fixture
+def visitor(shared_server: StudyServer) -> Iterator[Client]:
+    """A client of a server that other tests use too; it must find its answers as it left them."""
+    with Client(shared_server.port) as client:
+        yield client
+
 
 SECRETS = [b"root:", b"seed", b"dance 0", b"Traceback", b"/work", *(m.encode() for m in METHODS)]
 
@@ -46,15 +55,16 @@ def unharmed(client: Client, served: StudyServer, wanted: list) -> None:
         "/media/0000000000000000.mp4", "/<script>alert(1)</script>", "/?../../study.key.json#",
     ],
 )  # fmt: skip
-def test_path_tricks(client: Client, server: StudyServer, path: str) -> None:
-    reply = client.raw(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+def test_path_tricks(visitor: Client, shared_server: StudyServer, path: str) -> None:
+    before = shared_server.answers.rows()
+    reply = visitor.raw(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
     if path.startswith("/?"):
         assert reply.startswith(b"HTTP/1.1 200")
     else:
         assert reply.startswith(b"HTTP/1.1 404")
     assert not leaks(reply)
     assert b"<script>alert" not in reply
-    unharmed(client, server, [])
+    unharmed(visitor, shared_server, before)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +82,21 @@ def test_path_tricks(client: Client, server: StudyServer, path: str) -> None:
         "a%0d%0aX:1",
     ],
 )
-def test_codes_that_are_none(client: Client, server: StudyServer, code: str) -> None:
-    reply = client.get(f"/api/session?participant={code}")
+def test_codes_that_are_none(visitor: Client, shared_server: StudyServer, code: str) -> None:
+    before = shared_server.answers.rows()
+    reply = visitor.get(f"/api/session?participant={code}")
     assert reply.status == 400
     assert not leaks(reply.body)
     for query in ("", "?", "?participant", "?code=p", "?participant[]=p"):
-        assert client.get(f"/api/session{query}").status == 400
-    unharmed(client, server, [])
+        assert visitor.get(f"/api/session{query}").status == 400
+    unharmed(visitor, shared_server, before)
 
 
-def test_scripts_in_names_come_out_as_json_text_only(client: Client) -> None:
-    reply = client.get("/api/session?participant=p")
+def test_scripts_in_names_come_out_as_json_text_only(visitor: Client) -> None:
+    reply = visitor.get("/api/session?participant=p")
     assert reply.json["title"] == "<script>alert(1)</script>"
     assert reply.headers["content-type"] == "application/json"
-    assert b"alert(1)" not in client.get("/").body
+    assert b"alert(1)" not in visitor.get("/").body
 
 
 @pytest.mark.parametrize(
@@ -99,25 +110,26 @@ def test_scripts_in_names_come_out_as_json_text_only(client: Client) -> None:
     ],
     ids=lambda change: json.dumps(change)[:40],
 )  # fmt: skip
-def test_answers_that_cannot_be(client: Client, server: StudyServer, change: dict) -> None:
-    session = client.session("p1")
+def test_answers_that_cannot_be(visitor: Client, shared_server: StudyServer, change: dict) -> None:
+    session = visitor.session("p1")
     good = an_answer(session)
-    assert client.post(good).status == 200
-    reply = client.post({**good, **change})
+    assert visitor.post(good).status == 200
+    reply = visitor.post({**good, **change})
     assert reply.status in (400, 404)
     assert "error" in reply.json
     assert not leaks(reply.body)
     without = {name: value for name, value in good.items() if name not in change}
     if set(without) != set(good):
-        assert client.post(without).status == 400
-    unharmed(client, server, [("P1", good["video"], "FG", 3)])
+        assert visitor.post(without).status == 400
+    unharmed(visitor, shared_server, [("P1", good["video"], "FG", 3)])
 
 
-def test_a_video_of_another_case(client: Client, server: StudyServer) -> None:
-    session = client.session("p1")
+def test_a_video_of_another_case(visitor: Client, shared_server: StudyServer) -> None:
+    before = shared_server.answers.rows()
+    session = visitor.session("p1")
     mixed = {**an_answer(session, case=0), "case": session["cases"][1]["id"]}
-    assert client.post(mixed).status == 404
-    unharmed(client, server, [])
+    assert visitor.post(mixed).status == 404
+    unharmed(visitor, shared_server, before)
 
 
 @pytest.mark.parametrize(
@@ -128,11 +140,12 @@ def test_a_video_of_another_case(client: Client, server: StudyServer) -> None:
     ],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
-def test_bodies_that_are_no_answer(client: Client, server: StudyServer, body: bytes) -> None:
-    reply = client.post(body)
+def test_bodies_that_are_no_answer(visitor: Client, shared_server: StudyServer, body: bytes) -> None:
+    before = shared_server.answers.rows()
+    reply = visitor.post(body)
     assert reply.status == 400
     assert not leaks(reply.body)
-    unharmed(client, server, [])
+    unharmed(visitor, shared_server, before)
 
 
 def post(headers: str, body: bytes = b"{}", *, path: str = "/api/answers") -> bytes:
@@ -174,16 +187,17 @@ JSON = "Content-Type: application/json\r\n"
     ids=lambda value: repr(value[:70]) if isinstance(value, bytes) else str(value),
 )
 def test_requests_that_are_none(
-    client: Client, server: StudyServer, request_bytes: bytes, status: int
+    visitor: Client, shared_server: StudyServer, request_bytes: bytes, status: int
 ) -> None:
-    reply = client.raw(request_bytes)
+    before = shared_server.answers.rows()
+    reply = visitor.raw(request_bytes)
     if b" HTTP/" in request_bytes:
         assert reply.startswith(f"HTTP/1.1 {status}".encode())
     assert b'"error"' in reply
     assert not leaks(reply)
     assert b"alert(1)" not in reply
     assert reply.count(b"HTTP/1.1") <= 1, "what followed was taken for a request of its own"
-    unharmed(client, server, [])
+    unharmed(visitor, shared_server, before)
 
 
 def test_bodies_that_never_come(client: Client, server: StudyServer, monkeypatch: pytest.MonkeyPatch) -> None:

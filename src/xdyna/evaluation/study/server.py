@@ -63,7 +63,7 @@ class StudyServer:
 
     def serve_forever(self) -> None:
         """Serve until `stop` is called from another thread, or KeyboardInterrupt."""
-        self._http.serve_forever(poll_interval=0.2)
+        self._http.serve_forever(poll_interval=0.05)
 
     def stop(self) -> None:
         """Make `serve_forever` return."""
