@@ -85,6 +85,7 @@ def test_an_answer_is_on_the_disk_when_it_is_acknowledged(client: Client, study:
         rows = other.execute("SELECT participant, video, question, rating, changes FROM answers").fetchall()
     other.close()
     assert rows == [("P1", answer["video"], "FG", 3, 0)]
+    assert (study / "answers.sqlite-wal").stat().st_size > 0
     assert client.session("p1")["answers"] == {answer["video"]: {"FG": 3}}
     assert client.session("p2")["answers"] == {}
 

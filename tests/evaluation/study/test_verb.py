@@ -10,6 +10,8 @@ import pytest
 
 from tests.evaluation.study.client import Client, an_answer
 from xdyna.cli import main
+from xdyna.evaluation.study.answers import AnswerStore
+from xdyna.evaluation.study.study_set import load_study
 
 
 def test_from_cases_to_tables(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -38,6 +40,22 @@ def test_from_cases_to_tables(cases: Path, tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert "2 participants, 3 cases, 3 methods, 18 answers; 36 missing" in said
     assert (tmp_path / "out" / "report.md").read_text() in said
+
+
+def test_a_killed_server_has_every_answer_that_it_acknowledged(study: Path) -> None:
+    command = [sys.executable, "-m", "xdyna", "study", "serve", str(study), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            (port,) = re.findall(r":(\d+)/", process.stdout.readline())
+            with Client(int(port)) as client:
+                session = client.session("a")
+                posted = [an_answer(session, case=i // 3, video=i % 3, rating=i % 6) for i in range(9)]
+                assert [client.post(answer).status for answer in posted] == [200] * 9
+        finally:
+            process.kill()
+    with AnswerStore(study / "answers.sqlite", load_study(study).study, create=False) as store:
+        assert store.rows() == sorted(("A", answer["video"], "FG", answer["rating"]) for answer in posted)
 
 
 @pytest.mark.parametrize(

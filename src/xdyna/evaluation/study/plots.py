@@ -63,7 +63,7 @@ def plot_pairs(analysis: Analysis) -> str:
     pairs = analysis.score(OVERALL).pairs
     shown = [pair for pair in pairs if not math.isnan(pair.test.difference)]
     reach = max([0.5, *(abs(end) for pair in shown for end in _ends(pair))])
-    name = 12 + 7.0 * max([len(_name(pair)) for pair in shown], default=10)
+    name = 12 + 7.6 * max([len(_name(pair)) for pair in shown], default=10)
     plot, row, top = 420.0, 24.0, 34.0
     bottom = top + row * max(len(shown), 1)
     parts = []
