@@ -12,7 +12,7 @@ from dataclasses import dataclass
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"media", "options", "windows", "models", "conditions"}),
-    frozenset({"sampling", "weights", "machine", "driving"}),
+    frozenset({"sampling", "weights", "machine", "driving", "flags"}),
     frozenset({"convert", "data", "condition_clips", "evaluation"}),
     frozenset({"runs"}),
     frozenset({"pipeline"}),

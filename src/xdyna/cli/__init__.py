@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from xdyna import __version__
-from xdyna.cli.parts import Bars, add_options, add_verb, given_options, say
 from xdyna.cli.study import add_study
 from xdyna.data.prepared.options import PrepareOptions, SynthOptions
 from xdyna.errors import OptionError, XdynaError
+from xdyna.flags import Bars, add_options, add_verb, given_options, say
 from xdyna.options import AnimateOptions, from_mapping
 
 CONDITION_FIELDS = (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
-from xdyna.cli.parts import Bars, add_options, add_verb, given_options, say
 from xdyna.evaluation.study.options import AnalyseOptions, MakeOptions, ServeOptions
+from xdyna.flags import Bars, add_options, add_verb, given_options, say
 from xdyna.options import from_mapping
 
 
@@ -27,6 +28,7 @@ def run_serve(chosen: argparse.Namespace) -> None:
     options = from_mapping(ServeOptions, given_options(chosen, ServeOptions), source="command line")
     with StudyServer(chosen.folder, port=options.port) as server:
         say(f"{server.url} shows the study; Ctrl-C ends it")
+        sys.stdout.flush()  # into a pipe too: nothing more is said for long
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What every verb is made of: its parser, flags from option dataclasses, progress bars, lines of output."""
+"""What the verbs of the command share: flags made from option dataclasses, progress bars, lines of output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xdyna.options import flag_of, value_type
 def add_verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], None], **texts: str
 ) -> argparse.ArgumentParser:
-    """A verb's parser, with the flags that all have."""
+    """A sub-parser with the flags that every verb has; `run` gets what was parsed."""
     parser = verbs.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
@@ -33,6 +33,10 @@ def add_options(parser: argparse.ArgumentParser, options: type, *, only: Sequenc
         settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": rules["help"].replace("%", "%%")}
         if kind is bool:
             settings["action"] = argparse.BooleanOptionalAction
+        elif kind is tuple:
+            default: Any = entry.default
+            settings |= {"nargs": "+", "action": _Several, "metavar": rules["metavar"] or "NAME"}
+            settings["help"] += f" (default: {' '.join(default)})"
         else:
             settings |= {"type": kind, "choices": rules["choices"]}
             if rules["choices"] is None:
@@ -40,6 +44,14 @@ def add_options(parser: argparse.ArgumentParser, options: type, *, only: Sequenc
             if entry.default not in (None, ""):
                 settings["help"] += f" (default: {entry.default})"
         group.add_argument(flag_of(entry.name), dest=entry.name, **settings)
+
+
+class _Several(argparse.Action):
+    """Values of an option that takes several, apart by spaces or commas, as a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        found = [part for value in values for part in value.split(",") if part]
+        setattr(namespace, self.dest, tuple(dict.fromkeys(found)))
 
 
 def given_options(chosen: argparse.Namespace, options: type) -> dict[str, Any]:
@@ -62,7 +74,7 @@ class Bars:
         self._close()
 
     def __call__(self, part: str, done: int, total: int | None) -> None:
-        """Move the bar of a part; None: how much there is to do is not known."""
+        """So much of a part is done."""
         if self._quiet:
             return
         if part != self._part:
@@ -83,5 +95,4 @@ class Bars:
 def say(*lines: object) -> None:
     """Print lines to standard output."""
     for line in lines:
-        # at once, also into a pipe: some verbs go on for long after a line
-        print(line, flush=True)  # noqa: T201
+        print(line)  # noqa: T201
