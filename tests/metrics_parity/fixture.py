@@ -149,9 +149,11 @@ class Case:
         return value
 
 
-def rule_clip(case: Case, *, cells: int) -> np.ndarray:
-    """The clip of README.json's clip_rule: (t h w 3) uint8, `cells` blocks of 8 px a side."""
+def rule_clip(case: Case) -> np.ndarray:
+    """The clip of README.json's clip_rule: (t h w 3) uint8, blocks of 8 px, as many a side as the rule tells."""
     frames = int(case.input("T"))
+    told = re.search(r"\(T, (\d+), \d+, 3\)", case.input("clip_rule"))
+    cells = int(told[1]) if told else int(case.input("n"))
     drawn = np.random.RandomState(int(case.input("SEED"))).randint(0, 256, (frames, cells, cells, 3))
     return np.repeat(np.repeat(drawn, 8, axis=1), 8, axis=2).astype(np.uint8)
 

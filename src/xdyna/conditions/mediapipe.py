@@ -49,7 +49,7 @@ _OTHERS_AT_LEAST = 0.25
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence MediaPipe's C++ log, which is written past Python to file descriptor 2, and protobuf's warnings.
 
     Only round the making of a graph and its first frame, when it is written; nothing of ours is logged then.
@@ -57,7 +57,7 @@ def _quiet() -> Iterator[None]:
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
-        with _no_protobuf_warnings():
+        with no_protobuf_warnings():
             yield
     finally:
         os.dup2(saved, 2)
@@ -66,7 +66,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _no_protobuf_warnings() -> Iterator[None]:
+def no_protobuf_warnings() -> Iterator[None]:
+    """Silence what protobuf says of MediaPipe's use of it, round every call into MediaPipe."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"SymbolDatabase\.GetPrototype", category=UserWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -83,9 +84,9 @@ class _Graph:
     def process(self, picture: np.ndarray) -> Any:
         picture = np.ascontiguousarray(picture)
         if self._graph is not None:
-            with _no_protobuf_warnings():
+            with no_protobuf_warnings():
                 return self._graph.process(picture)
-        with _quiet():
+        with quiet():
             try:
                 from mediapipe.python.solutions import face_mesh, hands, holistic, pose
             except ImportError:

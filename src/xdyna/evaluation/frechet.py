@@ -160,12 +160,13 @@ class _Moments:
         scale = np.sqrt(counts / (number - 1 if covariance == "unbiased" else number))
         root = (rows - self.mean) * scale[:, None]
         # a triangular factor has the same root' root and no more rows than dimensions
-        self.root = np.linalg.qr(root, mode="r") if root.shape[0] > root.shape[1] else root
+        tall = root.shape[0] > root.shape[1]
+        self.root: np.ndarray = np.asarray(np.linalg.qr(root, mode="r")) if tall else root
         self.trace = float(np.square(root).sum())
 
 
 def _exact(first: _Moments, second: _Moments) -> float:
-    shared = float(np.linalg.svd(first.root @ second.root.T, compute_uv=False).sum())
+    shared = float(np.linalg.norm(first.root @ second.root.T, ord="nuc"))
     apart = float(np.square(first.mean - second.mean).sum())
     return max(0.0, apart + first.trace + second.trace - 2 * shared)
 
@@ -208,7 +209,9 @@ def _checked(first: np.ndarray, second: np.ndarray, covariance: str) -> tuple[np
                 "Give more frames or clips",
             )
         if not np.isfinite(rows).all():
-            raise InputError(f"{which} set", "its features hold NaN or infinity", "Check the clips and weights")
+            raise InputError(
+                f"{which} set", "its features hold NaN or infinity", "Check the clips and weights"
+            )
         sets.append(rows)
     if sets[0].shape[1] != sets[1].shape[1]:
         lengths = f"{sets[0].shape[1]} and {sets[1].shape[1]}"

@@ -241,7 +241,9 @@ def _arrays(path: Path) -> dict[str, torch.Tensor]:
             return {name: torch.from_numpy(file[name]) for name in file.files}
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, _, kind = read(file)
         if not kind.hasobject or shape != ():
             raise WeightsError(path, "holds one array, not parameters by name")

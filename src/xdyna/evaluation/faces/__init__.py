@@ -1,0 +1,1 @@
+"""Faces: finding and aligning them, telling identities and expressions apart, and the metrics made of that."""

@@ -1,0 +1,101 @@
+"""What one clip adds to a metric, and the metric of all clips with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xdyna.evaluation.figures import Figure, Part, figure
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One metric of one clip.
+
+    Attributes:
+        above, below: the metric of all clips is the sum of above over the sum of below: for a metric of frames the sum
+            of its values and how many there are, for a ratio the two sides.
+        total: of how many frames it could have been measured.
+        curve: value of each frame, None where a frame cannot be judged; empty where there is no such thing.
+    """
+
+    above: float
+    below: float
+    total: int
+    curve: tuple[float | None, ...] = ()
+
+    @classmethod
+    def of_frames(cls, values: Iterable[float | None]) -> Reading:
+        """A metric of single frames."""
+        every = tuple(None if value is None else float(value) for value in values)
+        there = [value for value in every if value is not None]
+        return cls(math.fsum(there), float(len(there)), len(every), every)
+
+    @classmethod
+    def of_clip(cls, value: float | None, frames: int, *, curve: Sequence[float | None] = ()) -> Reading:
+        """A metric of the clip as a whole: every clip counts alike."""
+        clean = tuple(None if v is None or not math.isfinite(v) else float(v) for v in curve)
+        return cls(0.0 if value is None else float(value), 0.0 if value is None else 1.0, frames, clean)
+
+    @classmethod
+    def of_ratio(cls, above: float, below: float, frames: int) -> Reading:
+        """A ratio of two sums."""
+        return cls(float(above), float(below), frames)
+
+    @property
+    def value(self) -> float | None:
+        """Of the clip alone; None where there is nothing."""
+        return self.above / self.below if self.below else None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the cache."""
+        return {"above": self.above, "below": self.below, "total": self.total, "curve": list(self.curve)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Reading:
+        """As `to_json` wrote it."""
+        return cls(value["above"], value["below"], value["total"], tuple(value["curve"]))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A metric over all clips.
+
+    Attributes:
+        value: None where no clip could be measured.
+        low, high: bootstrap interval of 95 % over clips; None with fewer than two.
+        clips, frames: how much it was measured on; coverage: share of the frames that could be judged.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    clips: int
+    frames: int
+    coverage: float
+
+    @classmethod
+    def over(cls, readings: Sequence[Reading]) -> Result:
+        """Of all clips."""
+        total = sum(reading.total for reading in readings)
+        judged = sum(sum(v is not None for v in r.curve) if r.curve else (r.total if r.below else 0) for r in readings)
+        parts = [Part("ratio", (r.above, r.below), r.total) for r in readings if r.below]
+        found = figure(parts) if parts else Figure(math.nan, math.nan, math.nan, 0, 0)
+        return cls(
+            *(_plain(v) for v in (found.value, found.low, found.high)),
+            clips=len(parts),
+            frames=judged,
+            coverage=judged / total if total else 0.0,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report."""
+        return dict(vars(self))
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
