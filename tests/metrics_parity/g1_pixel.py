@@ -11,7 +11,12 @@ import numpy as np
 from tests.metrics_parity.fixture import Case, Check, UnknownCase, absolute, relative
 from xdyna.evaluation import pixel
 
-_NAMES = {"L1": "l1_disco", "PSNR": "psnr", "PSNR_legacy_uint8_wrap": "psnr_disco_legacy", "SSIM": "ssim_disco"}
+_NAMES = {
+    "L1": "l1_disco",
+    "PSNR": "psnr",
+    "PSNR_legacy_uint8_wrap": "psnr_disco_legacy",
+    "SSIM": "ssim_disco",
+}
 _EXACT_SUMS, _SSIM = 1e-9, 1e-7
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -15,11 +13,11 @@ from xdyna.evaluation.faces.align import align_face
 from xdyna.evaluation.faces.boxes import BoxOutside, calibrated, cut_out, squared, suppressed
 from xdyna.evaluation.faces.detect import MtcnnDetector, proposals
 from xdyna.evaluation.faces.mtcnn import NAMES, Mtcnn, load_mtcnn, mtcnn_tensor
+from xdyna.evaluation.packaged import find_file
+from xdyna.evaluation.registry import MissingWeights
 
 _BOXES, _INDICES, _CUTOUTS, _PIXELS = 1e-9, 1e-6, 5e-3, 0.05
 _NMS = re.compile(r"nms_(?P<kind>union|min)_(?P<overlap>[\d.]+)")
-REAL_WEIGHTS = "XDYNA_MTCNN"
-"""Environment variable: the folder of the real pnet.npy, rnet.npy and onet.npy; without it such cases are skipped."""
 
 
 def check_mtcnn(case: Case) -> Iterator[Check]:
@@ -31,7 +29,9 @@ def check_mtcnn(case: Case) -> Iterator[Check]:
     elif "square_boxes" in case.inputs:
         yield from _check_cutouts(case)
     elif "prob" in case.inputs:
-        got = proposals(case.input("prob"), case.input("offsets"), case.input("scale"), case.input("threshold"))
+        got = proposals(
+            case.input("prob"), case.input("offsets"), case.input("scale"), case.input("threshold")
+        )
         yield absolute("boxes", got, case.output("boxes"), _INDICES)
     elif "softmax" in case.inputs:
         yield from _check_detector(case)
@@ -51,9 +51,11 @@ def _check_network(case: Case) -> Iterator[Check]:
             "prob_as_adaface": by_width(pictures)[1],
         }
     elif case.name.startswith("rnet"):
-        got = dict(zip(("offsets", "prob"), _networks(case, "class").rnet(pictures)))
+        got = dict(zip(("offsets", "prob"), _networks(case, "class").rnet(pictures), strict=True))
     else:
-        got = dict(zip(("landmarks", "offsets", "prob"), _networks(case, "class").onet(pictures)))
+        got = dict(
+            zip(("landmarks", "offsets", "prob"), _networks(case, "class").onet(pictures), strict=True)
+        )
     for name in case.outputs:
         if name not in got:
             raise UnknownCase(f"output {name!r}")
@@ -85,11 +87,13 @@ def _check_cutouts(case: Case) -> Iterator[Check]:
 
 def _check_detector(case: Case) -> Iterator[Check]:
     real = "REAL" in str(case.inputs.get("weights", ""))
-    if real and not os.environ.get(REAL_WEIGHTS):
+    try:
+        networks = _real_networks(case) if real else _networks(case, case.input("softmax"))
+    except MissingWeights as missing:
+        # the case's own words: "skip this case where they are absent"
         case.used.update(case.outputs)
-        yield Check(f"skipped: needs the real MTCNN files (set {REAL_WEIGHTS})", 0.0, 0.0)
+        yield Check(f"skipped, {missing}", 0.0, 0.0)
         return
-    networks = _real_networks(case) if real else _networks(case, case.input("softmax"))
     picture, overlaps = case.input("rgb"), case.input("nms", [0.5, 0.7, 0.7, 0.7])
     for name in case.outputs:
         what, _, told = name.partition("@")
@@ -128,13 +132,13 @@ def _gives_up(detector: MtcnnDetector, picture: np.ndarray) -> bool:
 
 def _networks(case: Case, softmax: str) -> Mtcnn:
     p, r, o = (case.network_file(f"mtcnn_{name}") for name in NAMES)
-    return case.shared(softmax, lambda: load_mtcnn(files=(p, r, o), softmax=softmax))
+    return case.shared(softmax, lambda: load_mtcnn(p, r, o, softmax=softmax))
 
 
 def _real_networks(case: Case) -> Mtcnn:
-    folder = Path(os.environ[REAL_WEIGHTS])
     softmax = case.input("softmax")
-    return case.shared(("real", softmax), lambda: load_mtcnn(folder, softmax=softmax))
+    files = [find_file(f"mtcnn_{name}") for name in NAMES]
+    return case.shared(("real", softmax), lambda: load_mtcnn(*files, softmax=softmax))
 
 
 GROUPS = {"g7c_mtcnn": check_mtcnn}

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from xdyna.errors import InputError, OptionError
 from xdyna.evaluation.frame_scores import FrameScores
+from xdyna.evaluation.packaged import find_file
 from xdyna.evaluation.pictures import as_clip_pair, as_mask
 from xdyna.evaluation.pixel import MASK_MODES
 from xdyna.evaluation.published import Layout, load_published
@@ -30,6 +31,12 @@ BACKBONES = ("vgg", "alex", "st-vgg", "st-alex")
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _SMALLEST = 1e-10
 _WIDTHS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
+_FILES = {
+    "vgg": ("lpips_vgg16", "lpips_vgg16_lin"),
+    "alex": ("lpips_alexnet", "lpips_alexnet_lin"),
+    "st-vgg": ("st_lpips_vgg",),
+    "st-alex": ("st_lpips_alex",),
+}
 _VGG_DEPTHS = (2, 2, 3, 3, 3)
 
 
@@ -54,7 +61,7 @@ def _vgg(tolerant: bool) -> tuple[list[nn.Module], list[int]]:
     """Layers of VGG16 up to relu5_3, and after which of them a feature map is taken."""
     layers: list[nn.Module] = []
     taps, channels = [], 3
-    for width, depth in zip(_WIDTHS["vgg"], _VGG_DEPTHS):
+    for width, depth in zip(_WIDTHS["vgg"], _VGG_DEPTHS, strict=True):
         if layers:
             layers += [nn.MaxPool2d(2, 1), BlurPool(channels)] if tolerant else [nn.MaxPool2d(2, 2)]
         for _ in range(depth):
@@ -135,7 +142,7 @@ class Lpips(nn.Module):
         """
         maps = []
         x = torch.cat([(a - self.shift) / self.scale, (b - self.shift) / self.scale])
-        for (start, end), weight in zip(pairwise(self._taps), self.lins):
+        for (start, end), weight in zip(pairwise(self._taps), self.lins, strict=True):
             for layer in self.features[start:end]:
                 x = layer(x)
             unit = x / (x.square().sum(1, keepdim=True).sqrt() + _SMALLEST)
@@ -172,7 +179,9 @@ def load_lpips(
         raise OptionError("LPIPS files", f"{backbone} takes {takes}")
     wanted = {f"lin{k}.model.1.weight": (1, len(lin), 1, 1) for k, lin in enumerate(network.lins)}
     trunk_shapes = {
-        name: tuple(tensor.shape) for name, tensor in network.state_dict().items() if name.startswith("features.")
+        name: tuple(tensor.shape)
+        for name, tensor in network.state_dict().items()
+        if name.startswith("features.")
     }
     if tolerant:
         renamed = {name: network.published_name(name) for name in trunk_shapes}
@@ -188,6 +197,20 @@ def load_lpips(
     network.load_state_dict(found, strict=True, assign=True)
     network.shift, network.scale = (torch.tensor(c).view(3, 1, 1) for c in (_SHIFT, _SCALE))
     return network.requires_grad_(False).eval().to(device)
+
+
+def find_lpips(
+    backbone: str, *, folder: str | Path | None = None, device: torch.device | str = "cpu"
+) -> Lpips:
+    """LPIPS with the files that are on this machine, see `find_file`; errors as `load_lpips`.
+
+    Raises:
+        MissingWeights: a file is not here.
+    """
+    if backbone not in BACKBONES:
+        raise OptionError("backbone", f"{backbone!r} is unknown", f"Known are {', '.join(BACKBONES)}")
+    names = _FILES[backbone]
+    return load_lpips(backbone, *(find_file(name, folder=folder) for name in names), device=device)
 
 
 def lpips_name(backbone: str, value_range: str) -> str:
@@ -225,7 +248,9 @@ def lpips_clip(
         OptionError: `value_range` or `mode` is unknown.
     """
     if value_range not in VALUE_RANGES:
-        raise OptionError("value range", f"{value_range!r} is unknown", f"Known are {', '.join(VALUE_RANGES)}")
+        raise OptionError(
+            "value range", f"{value_range!r} is unknown", f"Known are {', '.join(VALUE_RANGES)}"
+        )
     if mode not in MASK_MODES:
         raise OptionError("mask mode", f"{mode!r} is unknown", f"Known are {', '.join(MASK_MODES)}")
     pairs = as_clip_pair(generated, truth)
@@ -239,26 +264,22 @@ def lpips_clip(
                 f"is {height}x{width}, and LPIPS by {network.backbone} needs {least}x{least}",
                 "Give larger pictures",
             )
+    if masks is not None and mode == "fill":
+        pairs = [_blackened(pair, inside) for pair, inside in zip(pairs, insides, strict=True)]
     values: list[float | None] = [None] * len(pairs)
     judged = [n for n, inside in enumerate(insides) if inside is None or inside.any()]
     for some in _batches(judged, pairs, batch):
         first, second = (_tensor([pairs[n][k] for n in some], network, value_range) for k in (0, 1))
-        weights = [insides[n] for n in some]
-        if masks is not None and mode == "fill":
-            # black is 0 before the range is stretched
-            kept = torch.from_numpy(np.stack(weights)[:, None]).to(first.device)
-            black = -1.0 if value_range == "signed" else 0.0
-            first, second = (x.where(kept, torch.tensor(black, device=x.device)) for x in (first, second))
         maps = network(first, second)
-        if masks is not None and mode == "mean":
-            size = (first.shape[2], first.shape[3])
-            full = sum(functional.interpolate(m[:, None], size, mode="bilinear")[:, 0] for m in maps)
-            for n, distances, inside in zip(some, torch.as_tensor(full).cpu().double().numpy(), weights):
-                values[n] = float(distances[inside].mean())
+        if masks is None or mode == "fill":
+            measured = torch.stack([m.mean((1, 2)).double() for m in maps]).sum(0).tolist()
         else:
-            total = torch.stack([m.mean((1, 2)).double() for m in maps]).sum(0)
-            for n, value in zip(some, total.tolist()):
-                values[n] = value
+            size = (first.shape[2], first.shape[3])
+            enlarged = [functional.interpolate(m[:, None], size, mode="bilinear")[:, 0] for m in maps]
+            full = torch.stack(enlarged).double().sum(0).cpu().numpy()
+            measured = [float(place[insides[n]].mean()) for n, place in zip(some, full, strict=True)]
+        for n, value in zip(some, measured, strict=True):
+            values[n] = value
     name = lpips_name(network.backbone, value_range)
     masked = {} if masks is None else {"mask": part or "given", "mask_mode": mode}
     if masks is not None:
@@ -274,12 +295,18 @@ def _insides(
         return [None] * len(pairs)
     if len(masks) != len(pairs):
         raise InputError("masks", f"{len(masks)} of them for {len(pairs)} frames", "Give one for each frame")
-    return [as_mask(mask, (truth.shape[0], truth.shape[1])) for mask, (_, truth) in zip(masks, pairs)]
+    return [
+        as_mask(mask, (truth.shape[0], truth.shape[1])) for mask, (_, truth) in zip(masks, pairs, strict=True)
+    ]
 
 
-def _batches(
-    numbers: list[int], pairs: list[tuple[np.ndarray, np.ndarray]], batch: int
-) -> list[list[int]]:
+def _blackened(
+    pair: tuple[np.ndarray, np.ndarray], inside: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    return pair if inside is None else (pair[0] * inside[..., None], pair[1] * inside[..., None])
+
+
+def _batches(numbers: list[int], pairs: list[tuple[np.ndarray, np.ndarray]], batch: int) -> list[list[int]]:
     """Consecutive frames of one size, at most `batch` together."""
     groups: list[list[int]] = []
     for n in numbers:

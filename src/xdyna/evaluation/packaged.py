@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdyna.errors import WeightsError
-from xdyna.evaluation.registry import MissingWeights, weights_folder
+from xdyna.evaluation.registry import NETWORKS, MissingWeights, find_weights, weights_folder
 from xdyna.weights import file_hash
 
 
@@ -131,6 +131,30 @@ PACKAGED: dict[str, PackagedFile] = {
     ),
 }
 """Every file by our name; names that the registry of networks has too are the same networks."""
+
+
+def find_file(name: str, *, folder: str | Path | None = None) -> Path:
+    """The file of a network by our name: as its authors published it, else out of a package that carries the same.
+
+    Args:
+        name: one of the registry's networks, of `PACKAGED`, or of both.
+        folder: where to look, sub-folders included; None for `weights_folder()`.
+
+    Raises:
+        MissingWeights: it is nowhere; the message tells every place it can be had from.
+        WeightsError: the name is unknown, or an installed package holds another file than the one looked at.
+    """
+    if name not in NETWORKS:
+        return find_packaged(name, folder=folder)
+    try:
+        return find_weights(name, folder=folder)
+    except MissingWeights as missing:
+        if name not in PACKAGED:
+            raise
+        try:
+            return find_packaged(name, folder=folder)
+        except MissingWeights as absent:
+            raise MissingWeights(missing.file, f"{missing.source}, or {absent.source}") from None
 
 
 def find_packaged(name: str, *, folder: str | Path | None = None) -> Path:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from xdyna.errors import InputError
+from xdyna.evaluation.masks import check_masks
 
 _AS_UINT8 = "Give pixels as numpy uint8 in 0 to 255 (height width 3), RGB"
 
@@ -51,25 +52,19 @@ def as_pair(
     return generated, truth
 
 
-def as_mask(mask: np.ndarray, size: tuple[int, int], *, subject: str = "mask") -> np.ndarray:
+def as_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A mask as (h w) bool.
 
     Args:
         mask: (h w) or (h w 1) bool, or uint8 of which 128 and more is inside.
         size: (height, width) that it must have.
-        subject: what it is, for messages.
 
     Raises:
         InputError: it has another type or size. Masks are not resized: a mask that does not fit is a mistake.
     """
-    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
-        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise InputError(subject, f"is {kind}, not bool or uint8", "Give bool, or uint8 with 255 inside")
-    flat = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
-    if flat.shape != tuple(size):
-        got, wanted = ("x".join(map(str, shape)) for shape in (mask.shape, size))
-        raise InputError(subject, f"is {got}, and the true picture {wanted}", "Make masks at its size")
-    return flat if flat.dtype == np.bool_ else flat >= 128
+    held = np.asarray(mask)
+    flat = held[..., 0] if held.ndim == 3 and held.shape[2] == 1 else held
+    return check_masks(flat[None], (1, *size))[0]
 
 
 def as_clip(frames: np.ndarray | Sequence[np.ndarray], *, subject: str = "clip") -> list[np.ndarray]:
@@ -103,4 +98,7 @@ def as_clip_pair(
             f"{len(first)} generated frames and {len(second)} true ones",
             "Cut both to the same frames: which one belongs to which cannot be guessed",
         )
-    return [as_pair(a, b, subject=f"{subject}, frame {n}") for n, (a, b) in enumerate(zip(first, second))]
+    return [
+        as_pair(a, b, subject=f"{subject}, frame {n}")
+        for n, (a, b) in enumerate(zip(first, second, strict=True))
+    ]

@@ -143,7 +143,9 @@ def measure_clip(
     if masks is not None and len(masks) != len(pairs):
         raise InputError("masks", f"{len(masks)} of them for {len(pairs)} frames", "Give one for each frame")
     listed = [None] * len(pairs) if masks is None else list(masks)
-    values = [_measure_pair(function, a, b, mask, _mode(mode)) for (a, b), mask in zip(pairs, listed)]
+    values = [
+        _measure_pair(function, a, b, mask, _mode(mode)) for (a, b), mask in zip(pairs, listed, strict=True)
+    ]
     sizes = sorted({f"{truth.shape[0]}x{truth.shape[1]}" for _, truth in pairs})
     masked = {} if masks is None else {"mask": part or "given", "mask_mode": mode}
     return FrameScores.of(_full_name(name, masks is not None, mode, part), values, size=sizes, **masked)
@@ -238,7 +240,9 @@ def _ssim_gaussian(generated: np.ndarray, truth: np.ndarray, inside: np.ndarray 
     return _mean(_ssim_map(scaled[0], scaled[1], kernel / kernel.sum(), peak=1.0, covariance=1.0), inside)
 
 
-def _ssim_map(a: np.ndarray, b: np.ndarray, kernel: np.ndarray, *, peak: float, covariance: float) -> np.ndarray:
+def _ssim_map(
+    a: np.ndarray, b: np.ndarray, kernel: np.ndarray, *, peak: float, covariance: float
+) -> np.ndarray:
     """SSIM at every pixel and channel, from float64 pictures; zeros lie beyond the borders.
 
     Args:

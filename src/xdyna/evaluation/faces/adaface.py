@@ -71,7 +71,7 @@ class AdaFace(nn.Module):
             nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)
         )
         blocks, channels = [], 64
-        for width, number in zip(_WIDTHS, BACKBONES[backbone]):
+        for width, number in zip(_WIDTHS, BACKBONES[backbone], strict=True):
             for place in range(number):
                 blocks.append(AdaFaceBlock(channels, width, stride=1 if place else 2))
                 channels = width

@@ -86,7 +86,9 @@ def _from_picture(crop_points: np.ndarray, picture_points: np.ndarray) -> np.nda
     to_picture = np.array([[cosine, sine, right], [-sine, cosine, down], [0, 0, 1]])
     # a face smaller than a hundredth of a pixel: all its points fall together
     if np.hypot(cosine, sine) * SIDE < 0.01:
-        raise InputError("face points", "fall together, so that no face can be made out", "Leave this face out")
+        raise InputError(
+            "face points", "fall together, so that no face can be made out", "Leave this face out"
+        )
     return np.linalg.inv(to_picture)[:2]
 
 

@@ -98,7 +98,7 @@ def cut_out(picture: np.ndarray, boxes: np.ndarray, side: int) -> tuple[np.ndarr
     clipped[:, 3] = np.minimum(clipped[:, 3], height - 1.0)
     clipped[:, :2] = np.maximum(clipped[:, :2], 0.0)
     cutouts = np.zeros((len(boxes), side, side, 3), np.uint8)
-    for number, (box, seen) in enumerate(zip(boxes[:, :4], clipped[:, :4])):
+    for number, (box, seen) in enumerate(zip(boxes[:, :4], clipped[:, :4], strict=True)):
         left, top, right, bottom = box
         across, down = int(right - left + 1), int(bottom - top + 1)
         if not (0 < across <= 4 * LARGEST_SIDE and 0 < down <= 4 * LARGEST_SIDE):

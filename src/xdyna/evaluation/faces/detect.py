@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from xdyna.errors import OptionError
-from xdyna.evaluation.faces.boxes import calibrated, cut_out, inside, squared, suppressed
+from xdyna.evaluation.faces.boxes import BoxOutside, calibrated, cut_out, inside, squared, suppressed
 from xdyna.evaluation.faces.found import Face
 from xdyna.evaluation.faces.mtcnn import Mtcnn, mtcnn_tensor
 from xdyna.evaluation.pictures import as_picture
@@ -52,7 +52,9 @@ class MtcnnDetector:
         outside: str = "drop",
     ) -> None:
         if not (min_face >= 1 and 0 < factor < 1):
-            raise OptionError("MTCNN", f"min_face {min_face}, factor {factor}: at least 1, and between 0 and 1")
+            raise OptionError(
+                "MTCNN", f"min_face {min_face}, factor {factor}: at least 1, and between 0 and 1"
+            )
         if outside not in OUTSIDE:
             raise OptionError("outside", f"{outside!r} is unknown", f"Known are {', '.join(OUTSIDE)}")
         self.networks, self.min_face, self.factor = networks, min_face, factor
@@ -60,11 +62,17 @@ class MtcnnDetector:
         self._device = networks.pnet.conv4_1.weight.device
 
     def find(self, picture: np.ndarray) -> list[Face]:
-        """All faces, in the order of the third network's suppression (best score first)."""
-        boxes, points = self.detect(picture)
+        """All faces, in the order of the third network's suppression (best score first).
+
+        Where `detect` gives up at a box outside, there is none, as the published code's caller has it.
+        """
+        try:
+            boxes, points = self.detect(picture)
+        except BoxOutside:
+            return []
         return [
             Face(box[:4], np.stack([found[:5], found[5:]], 1).astype(np.float64), float(box[4]))
-            for box, found in zip(boxes, points)
+            for box, found in zip(boxes, points, strict=True)
         ]
 
     @torch.no_grad()
@@ -104,7 +112,8 @@ class MtcnnDetector:
     def scales(self, size: tuple[int, int]) -> list[float]:
         """By which the picture of size (height, width) is scaled for the first network, largest first."""
         first = CELL / self.min_face
-        side, scales = min(size) * first, []
+        side = min(size) * first
+        scales: list[float] = []
         while side > CELL:
             scales.append(first * self.factor ** len(scales))
             side *= self.factor

@@ -20,6 +20,7 @@ from xdyna.evaluation.faces.found import Face, FaceDetector, pick_face
 from xdyna.evaluation.frame_scores import FrameScores
 from xdyna.evaluation.pictures import as_clip, as_picture
 
+
 def _both(*names: str) -> tuple[str, ...]:
     return tuple(f"{name}{side}" for name in names for side in ("Left", "Right"))
 
@@ -178,7 +179,8 @@ def face_exp(
             "Cut both to the same frames",
         )
     values = [
-        None if a is None or b is None else float(np.abs(a - b).mean()) for a, b in zip(generated, driving)
+        None if a is None or b is None else float(np.abs(a - b).mean())
+        for a, b in zip(generated, driving, strict=True)
     ]
     return FrameScores.of("face_exp_mp51", values, detector=detector, crop=CROP)
 

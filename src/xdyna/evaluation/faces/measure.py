@@ -133,7 +133,9 @@ def face_cos(generated: ClipFaces, truth: ClipFaces) -> FrameScores:
         InputError: the clips are not equally long, or were not looked at with one detector and embedder.
     """
     if generated.vectors is None or truth.vectors is None or not generated.embedder:
-        raise InputError("face_cos", "a clip's identities were not measured", "Give find_clip_faces an embedder")
+        raise InputError(
+            "face_cos", "a clip's identities were not measured", "Give find_clip_faces an embedder"
+        )
     if (generated.embedder, generated.detector) != (truth.embedder, truth.detector):
         raise InputError(
             "face_cos",
@@ -149,7 +151,7 @@ def face_cos(generated: ClipFaces, truth: ClipFaces) -> FrameScores:
     both = generated.seen & truth.seen
     values = [
         float(np.clip(a @ b, -1, 1)) if there else None
-        for a, b, there in zip(generated.vectors, truth.vectors, both)
+        for a, b, there in zip(generated.vectors, truth.vectors, both, strict=True)
     ]
     return FrameScores.of(
         f"face_cos[{generated.embedder}]",

@@ -6,6 +6,7 @@ Source: mk-minchul/AdaFace face_alignment/mtcnn_pytorch/src/get_nets.py.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from xdyna.errors import OptionError
-from xdyna.evaluation.published import Layout, fill_network
+from xdyna.evaluation.published import Layout, adopt, fitted, read_published, shapes_of
 
 SOFTMAXES = ("class", "adaface")
 """Over what the first network's scores are made shares: its two classes, or as AdaFace's copy does by mistake,
@@ -95,32 +96,47 @@ class Mtcnn:
 
 
 def load_mtcnn(
-    folder: str | Path | None = None,
+    pnet: str | Path,
+    rnet: str | Path,
+    onet: str | Path,
     *,
-    files: tuple[str | Path, str | Path, str | Path] | None = None,
     softmax: str = "class",
     device: torch.device | str = "cpu",
 ) -> Mtcnn:
     """MTCNN with its published weights.
 
     Args:
-        folder: holds pnet.npy, rnet.npy and onet.npy (of AdaFace's face_alignment/mtcnn_pytorch/src/weights).
-        files: the three files instead, in this order.
+        pnet, rnet, onet: `pnet.npy` ... of AdaFace's face_alignment/mtcnn_pytorch/src/weights, or `pnet.pt` ... of
+            the package facenet-pytorch, which hold the same numbers in another order.
         softmax: see `SOFTMAXES`.
         device: where the networks go.
 
     Raises:
         WeightsError: a file is missing, damaged, or another network's.
-        OptionError: `softmax` is unknown, or neither or both of folder and files are given.
+        OptionError: `softmax` is unknown.
     """
-    if (folder is None) == (files is None):
-        raise OptionError("MTCNN", "give its folder or its three files, one of both")
-    paths = files or tuple(Path(str(folder)) / f"{name}.npy" for name in NAMES)
     networks = (ProposalNet(softmax), RefinementNet(), OutputNet())
     layout = Layout(prefixes=("",))
-    for network, path in zip(networks, paths):
-        fill_network(network, path, layout=layout, device=str(device))
+    for network, path in zip(networks, (pnet, rnet, onet), strict=True):
+        tensors = read_published(path, layout=layout)
+        if "conv1.weight" in tensors:
+            tensors = _from_facenet(tensors)
+        state = fitted(path, tensors, shapes_of(network), layout=layout)
+        adopt(network, state, device=str(device))
     return Mtcnn(*networks)
+
+
+def _from_facenet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """facenet-pytorch's names and order as AdaFace's: its dense layers read width, height, channels."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        layer, _, leaf = name.rpartition(".")
+        if layer in ("dense4", "dense5") and leaf == "weight" and tensor.shape[1] % 9 == 0:
+            by_place = tensor.unflatten(1, (3, 3, -1))
+            tensor = by_place.permute(0, 3, 1, 2).flatten(1)
+        layer = layer.replace("dense", "conv")
+        renamed[f"{layer if '_' in layer else f'features.{layer}'}.{leaf}"] = tensor
+    return renamed
 
 
 def mtcnn_tensor(pictures: np.ndarray) -> Tensor:
@@ -137,7 +153,10 @@ class _FlattenByColumns(nn.Module):
 
 
 def _layers(
-    convolutions: list[tuple[int, int, int, int]], *, dense: tuple[int, int] | None = None, dropout: float = 0.0
+    convolutions: list[tuple[int, int, int, int]],
+    *,
+    dense: tuple[int, int] | None = None,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """Convolutions (inputs, outputs, kernel, the pool's kernel or 0), each with PReLU; a dense layer at the end."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()

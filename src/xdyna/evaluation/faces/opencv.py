@@ -18,6 +18,9 @@ from xdyna.evaluation.pictures import as_picture
 
 _OVERLAP, _MOST = 0.3, 5000
 
+_LEAST_SIDE = 64
+"""Of pictures up to 32 pixels high or wide OpenCV makes faces out of memory it has not written (seen in 4.14)."""
+
 
 class YunetDetector:
     """Finds faces with YuNet.
@@ -44,13 +47,20 @@ class YunetDetector:
     def find(self, picture: np.ndarray) -> list[Face]:
         """All faces of a (h w 3) uint8 RGB picture, best score first."""
         picture = as_picture(picture)
-        self._network.setInputSize((picture.shape[1], picture.shape[0]))
-        _, rows = self._network.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        height, width = picture.shape[:2]
+        # black at the right and below, as OpenCV itself fills up to a multiple of 32
+        below, right = max(_LEAST_SIDE - height, 0), max(_LEAST_SIDE - width, 0)
+        blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        padded = cv2.copyMakeBorder(blue_first, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        self._network.setInputSize((padded.shape[1], padded.shape[0]))
+        _, rows = self._network.detect(padded)
         faces = []
         for row in np.zeros((0, 15)) if rows is None else rows.astype(np.float64):
-            left, top, width, height = row[:4]
-            box = np.array([left, top, left + width, top + height])
-            if np.isfinite(row).all() and width > 0 and height > 0:
+            if not np.isfinite(row).all():
+                continue
+            box = np.concatenate([row[:2], row[:2] + row[2:4]])
+            across, down = (box[:2] + box[2:]) / 2
+            if (row[2:4] > 0).all() and 0 <= across < width and 0 <= down < height:
                 faces.append(Face(box, row[4:14].reshape(5, 2), float(row[14])))
         return sorted(faces, key=lambda face: -face.score)
 
