@@ -303,36 +303,3 @@ class ModelPreset:
                 "--motion", "this model was not trained to be told how lively a scene is", "Leave it away"
             )
         return self.motion_energy * float(motion) ** 1.5
-
-
-WHAT, COMPUTING = "what is measured", "computing"
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Settings of `xdyna evaluate`."""
-
-    suite: str = option(
-        "pixel,motion",
-        "pixel, set, face, motion, several parted by commas, or all",
-        group=WHAT,
-        metavar="SUITES",
-    )
-    frames: int | None = option(
-        None, "compare the first N frames of every clip (default: all)", group=WHAT, minimum=1
-    )
-    partial: bool = option(False, "leave out clips that are not in every folder", group=WHAT)
-    window: int = option(16, "frames of a window of the video distances", group=WHAT, minimum=2)
-    window_stride: int = option(
-        16, "frames from one window to the next; DisCo's FVD slides by 1", group=WHAT, minimum=1
-    )
-    name: str = option(
-        "", "what tables call the system (default: the folder's name)", group=WHAT, metavar="TEXT"
-    )
-    workers: int = option(0, "processes that measure clips (default: one a core)", group=COMPUTING, minimum=0)
-    device: str = option(
-        "auto", "auto, cpu, cuda: where the networks of the set suite run", group=COMPUTING
-    )
-    resamples: int = option(
-        200, "bootstrap draws of a set distance's interval; 0 leaves it out", group=COMPUTING, minimum=0
-    )

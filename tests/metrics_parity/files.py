@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
 Shapes = dict[str, tuple[tuple[int, ...], bool]]
 """Name -> (shape, whether floating)."""
@@ -42,14 +43,18 @@ class PublishedFiles:
             WrongFill: what was filled is not what the manifest expects.
         """
         manifest = self.manifest(name)
-        as_npy = ".npy" in manifest["container"]
-        path = self.folder / f"{name}{'.npy' if as_npy else '.pth'}"
+        suffix = next(
+            (suffix for suffix in (".npy", ".safetensors") if suffix in manifest["container"]), ".pth"
+        )
+        path = self.folder / f"{name}{suffix}"
         if path.exists():
             return path
         state = fill({key: (tuple(shape), "float" in kind) for key, shape, kind in manifest["keys"]})
         check_fill(manifest, state)
-        if as_npy:
+        if suffix == ".npy":
             np.save(path, np.array(state, dtype=object), allow_pickle=True)
+        elif suffix == ".safetensors":
+            save_file(state, path)
         else:
             torch.save(contained({k: torch.from_numpy(v) for k, v in state.items()}, manifest), path)
         return path

@@ -1,11 +1,11 @@
 """Which clips there are to compare: folders of frames or videos, found by the layouts that people have.
 
-A set is a folder; every clip in it has a name, and the same names in two sets are one pair. These layouts are told apart
-by what lies in the folder:
+A set is a folder; every clip in it has a name, and the same names in two sets are one pair. These layouts are told
+apart by what lies in the folder:
 
 * `videos`: ROOT/NAME.mp4 (or any other video);
-* `folders`: ROOT/NAME/0001.png ..., and ROOT/NAME/SUB/0001.png ... where SUB is a word of `SUBFOLDERS`, as StableAnimator
-  has case-1/images beside case-1/poses;
+* `folders`: ROOT/NAME/0001.png ..., and ROOT/NAME/SUB/0001.png ... where SUB is a word of `SUBFOLDERS`, as
+  StableAnimator has case-1/images beside case-1/poses;
 * `flat`: DisCo's, all frames of all clips in one folder: TiktokDance_00337_0010png.png is frame 10 of clip
   TiktokDance_00337. A folder of nothing but numbers (0001.png ...) is one clip of the folder's own name.
 
@@ -76,7 +76,7 @@ class ClipFiles:
         """
         if self.is_video:
             return read_clip(self.files[0], limit=limit).frames
-        frames = []
+        frames: list[np.ndarray] = []
         for path in self.files[:limit]:
             frame = read_image(path)
             if frames and frame.shape != frames[0].shape:
@@ -113,7 +113,9 @@ def find_clips(root: str | Path, kind: str) -> dict[str, ClipFiles]:
         problem = "is a file" if folder.exists() else "no such folder"
         raise InputError(folder, problem, f"{kind} is a folder of videos or of folders of frames")
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    found = [_video(path) for path in entries if path.suffix.lower() in VIDEOS and path.is_file()]
+    found: list[ClipFiles] = [
+        _video(path) for path in entries if path.suffix.lower() in VIDEOS and path.is_file()
+    ]
     for path in entries:
         if path.is_dir() and (frames := _frames_within(path)):
             found.append(ClipFiles(path.name, frames, is_video=False))
@@ -122,13 +124,17 @@ def find_clips(root: str | Path, kind: str) -> dict[str, ClipFiles]:
         found = _flat_clips(folder, pictures)
     if not found:
         raise InputError(
-            folder, "holds neither videos nor folders of frames", f"{kind} is ROOT/CLIP.mp4 or ROOT/CLIP/0001.png"
+            folder,
+            "holds neither videos nor folders of frames",
+            f"{kind} is ROOT/CLIP.mp4 or ROOT/CLIP/0001.png",
         )
     clips: dict[str, ClipFiles] = {}
     for clip in found:
         if clip.name in clips:
             raise InputError(
-                clip.path, f"is a second clip called {clip.name!r} beside {clips[clip.name].path}", "Keep one of them"
+                clip.path,
+                f"is a second clip called {clip.name!r} beside {clips[clip.name].path}",
+                "Keep one of them",
             )
         clips[clip.name] = clip
     return clips
@@ -156,7 +162,9 @@ def check_names(
     if (missing or extra) and not partial:
         parts = [f"--pred lacks {listed(missing)}"] if missing else []
         parts += [f"{kind} lacks {listed(extra)}"] if extra else []
-        raise InputError(kind, "; ".join(parts), "Complete the folders, or leave such clips out with --partial")
+        raise InputError(
+            kind, "; ".join(parts), "Complete the folders, or leave such clips out with --partial"
+        )
     return shared
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdyna import media
 from xdyna.errors import OptionError
 from xdyna.evaluation.metrics import split_name, title_of
 from xdyna.evaluation.report import Report, best_of, cell, number, tex_text
+from xdyna.media.files import whole_file, write_failure
 
 ARROWS = {"more": "up", "less": "down", "one": "to 1"}
 
@@ -31,28 +31,29 @@ class Table:
 
 
 TABLES = (
-    Table("table1", "Table 1: dynamics (DTFVD)", ("fg:dtfvd16", "bg:dtfvd16", "dtfvd16")),
+    Table("table1", "Table 1: dynamics (DTFVD)", ("fg:dtfvd[16]", "bg:dtfvd[16]", "dtfvd[16]")),
     Table(
         "table2",
         "Table 2: quality",
         (
-            "fg:l1_disco|l1_disco", "fg:psnr|psnr", "fg:lpips_vgg[unit]|lpips_vgg[unit]", "fg:ssim_disco|ssim_disco",
-            "face_cos[adaface-ir101]|face_cos[adaface-ir50]", "face_det", "fg:fid|fid", "fg:cd_fvd|cd_fvd",
+            "fg:l1_disco|l1_disco", "fg:psnr|psnr", "fg:lpips[vgg,unit]|lpips[vgg,unit]", "fg:ssim_disco|ssim_disco",
+            "face_cos[adaface-ir101]|face_cos[adaface-ir50]", "face_det[mtcnn]", "fg:fid|fid", "fg:cd_fvd|cd_fvd",
             "bg:fid", "bg:cd_fvd",
         ),
     ),
     Table(
         "table4",
         "Table 4: ablations",
-        ("fg:dtfvd16", "bg:dtfvd16", "dtfvd16", "face_cos[adaface-ir101]|face_cos[adaface-ir50]"),
+        ("fg:dtfvd[16]", "bg:dtfvd[16]", "dtfvd[16]", "face_cos[adaface-ir101]|face_cos[adaface-ir50]"),
     ),
-    Table("table5", "Table 5: cross-driving", ("dtfvd16", "fid", "face_exp")),
+    Table("table5", "Table 5: cross-driving", ("dtfvd[16]", "fid", "face_exp_mp51")),
     Table(
         "offline",
         "What needs no file of others",
         (
             "psnr", "ssim_disco", "dtfvd[synth]", "fg:dtfvd[synth]", "bg:dtfvd[synth]", "face_cos[sface]",
-            "face_det[yunet]", "face_exp", "scene_motion_ratio", "false_motion", "flicker_ratio", "joint_error_pct",
+            "face_det[yunet]", "face_exp_mp51", "scene_motion_ratio", "false_motion", "flicker_ratio",
+            "joint_error_pct",
         ),
     ),
 )  # fmt: skip
@@ -98,7 +99,9 @@ def compare(reports: Sequence[str | Path], output: str | Path | None = None) -> 
 
 def chosen_columns(table: Table, reports: Sequence[Report]) -> list[str]:
     """The columns of which any report has a value."""
-    there = {name for report in reports for name, found in report.metrics.items() if found["value"] is not None}
+    there = {
+        name for report in reports for name, found in report.metrics.items() if found["value"] is not None
+    }
     chosen = []
     for column in table.columns:
         name = next((name for name in column.split("|") if name in there), None)
@@ -128,7 +131,9 @@ def latex(columns: Sequence[str], reports: Sequence[Report]) -> str:
     signs = {"up": r"$\uparrow$", "down": r"$\downarrow$", "to 1": r"$\to 1$"}
     lines = [
         r"\begin{tabular}{l" + "c" * len(columns) + "}",
-        "Method & " + " & ".join(f"{tex_text(title_of(n))} {signs[_arrow(n)]}" for n in columns) + r" \\ \hline",
+        "Method & "
+        + " & ".join(f"{tex_text(title_of(n))} {signs[_arrow(n)]}" for n in columns)
+        + r" \\ \hline",
     ]
     best = {name: best_of(name, reports) for name in columns}
     for report in reports:
@@ -158,7 +163,9 @@ def _warnings(reports: Sequence[Report]) -> str:
         held = [(r.name, r.metrics[name]) for r in reports if name in r.metrics]
         hashes = {found.get("weights_sha256") for _, found in held}
         if len(hashes) > 1:
-            lines.append(f"- **{title_of(name)}: not the same network file** in {', '.join(n for n, _ in held)}")
+            lines.append(
+                f"- **{title_of(name)}: not the same network file** in {', '.join(n for n, _ in held)}"
+            )
     return "\n".join(lines) + ("\n" if lines else "")
 
 
@@ -166,6 +173,6 @@ def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise media.write_failure(path.parent, error) from None
-    with media.whole_file(path, overwrite=True) as place:
+        raise write_failure(path.parent, error) from None
+    with whole_file(path, overwrite=True) as place:
         place.write_text(text, encoding="utf-8")

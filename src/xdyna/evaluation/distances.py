@@ -8,46 +8,49 @@ unavailable, never something else.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xdyna import media
 from xdyna.errors import InputError, XdynaError
 from xdyna.evaluation.clips import ClipFiles
 from xdyna.evaluation.frechet import Covariance, frechet_with_interval
-from xdyna.evaluation.masks import Region, region_of
+from xdyna.evaluation.masks import Region
 from xdyna.evaluation.metrics import full_name
+from xdyna.evaluation.options import EvaluateOptions
 from xdyna.evaluation.pairs import Pair, at_size
-from xdyna.evaluation.registry import MissingWeights, file_hash, find_weights
-from xdyna.options import EvaluateOptions
+from xdyna.evaluation.registry import file_hash, find_weights
+from xdyna.evaluation.sets import SET_METRICS, features_of_set, load_set_network
+from xdyna.media.files import whole_file
 
 VERSION = 1
 Progress = Callable[[str, int, int | None], None]
-Rows = Callable[[Sequence[np.ndarray]], np.ndarray]
-"""Clips, or windows of clips, to rows of features."""
+Rows = Callable[[np.ndarray, np.ndarray | None, Region], np.ndarray]
+"""A clip (f h w 3), its masks and the part that counts, to rows of features (n d)."""
 
 
 @dataclass(frozen=True)
-class SetMetric:
-    """One distance.
+class Distance:
+    """One distance, with its network loaded.
 
     Attributes:
         name: the metric's.
-        network: its name in the registry; "" for one that ships with the package.
-        window: frames of a window; 0 takes single frames, None what the options say.
-        load: the network on a device, as a function from windows to features.
-        covariance: how the reference code scales covariances.
+        identity: sha256 of the network's file.
+        rows: clips to features.
+        covariance: how the published code scales it.
+        step: frames from one window to the next.
+        protocol: in words.
     """
 
     name: str
-    network: str
-    window: int | None
-    load: Callable[[str], Rows]
-    covariance: Covariance = "unbiased"
+    identity: str
+    rows: Rows
+    covariance: Covariance
+    step: int
+    protocol: str
 
 
 @dataclass
@@ -60,57 +63,65 @@ class SetResults:
 
 
 def set_suite(
-    pairs: Sequence[Pair],
-    digests: Mapping[str, str],
-    cache: Path,
-    *,
-    options: EvaluateOptions,
-    progress: Progress,
-    metrics: Sequence[SetMetric] | None = None,
+    pairs: Sequence[Pair], cache: Path, *, options: EvaluateOptions, progress: Progress
 ) -> SetResults:
     """Measure every distance whose network is here.
 
     Args:
         pairs: the clips. Without true ones the driving clips are the set that is compared with.
-        digests: not used up here: features are kept by each clip's own content.
         cache: folder for features.
-        options: windows, device, bootstrap draws.
+        options: step, device, bootstrap draws, trust.
         progress: told about every clip.
-        metrics: some of `SET_METRICS`; None for all.
     """
     found = SetResults()
-    truth_is_driving = all(pair.truth is None for pair in pairs)
-    found.protocol["set compared with"] = "driving clips: no --truth was given" if truth_is_driving else "true clips"
-    found.protocol["windows"] = (
-        f"{options.window} frames, every {options.window_stride}; what is left over at a clip's end is not used"
-    )
-    masked = all(pair.masks is not None for pair in pairs) and not truth_is_driving
+    unpaired = all(pair.truth is None for pair in pairs)
+    found.protocol["set compared with"] = "driving clips: no --truth was given" if unpaired else "true clips"
+    masked = all(pair.masks is not None for pair in pairs) and not unpaired
     if masked:
-        found.protocol["set parts"] = "FG, BG: outside of the true person's mask, or inside, black in both sets"
+        found.protocol["set parts"] = (
+            "FG, BG: outside of the true person's mask, or inside of it, black in both sets"
+        )
+    parts: tuple[Region, ...] = ("all", "fg", "bg") if masked else ("all",)
     device = _device(options.device)
-    for metric in metrics or SET_METRICS:
-        parts: tuple[Region, ...] = ("all", "fg", "bg") if masked else ("all",)
+    for name, load in _loaders(device, options).items():
         try:
-            identity = file_hash(find_weights(metric.network)) if metric.network else "shipped"
-            network = metric.load(device)
-        except (MissingWeights, XdynaError) as problem:
-            found.unavailable.update({full_name(metric.name, part): str(problem) for part in parts})
+            distance = load()
+        except XdynaError as problem:
+            found.unavailable.update({full_name(name, part): str(problem) for part in parts})
             continue
         for part in parts:
-            name = full_name(metric.name, part)
+            full = full_name(name, part)
             try:
-                found.metrics[name] = _distance(
-                    metric, network, identity, pairs, part, cache, options=options, progress=progress
+                found.metrics[full] = _measured(
+                    distance, pairs, part, cache, options=options, progress=progress
                 )
             except InputError as problem:
-                found.unavailable[name] = f"unavailable: {problem}"
+                found.unavailable[full] = f"unavailable: {problem}"
     return found
 
 
-def _distance(
-    metric: SetMetric,
-    network: Rows,
-    identity: str,
+def _loaders(device: str, options: EvaluateOptions) -> dict[str, Callable[[], Distance]]:
+    def published(name: str) -> Callable[[], Distance]:
+        return lambda: _published(name, device, options)
+
+    return {name: published(name) for name in SET_METRICS}
+
+
+def _published(name: str, device: str, options: EvaluateOptions) -> Distance:
+    metric = SET_METRICS[name]
+    identity = file_hash(find_weights(metric.network))
+    network = load_set_network(name, device=device, trusted=options.trust_compiled)
+    step = options.step or metric.step
+
+    def rows(frames: np.ndarray, masks: np.ndarray | None, part: Region) -> np.ndarray:
+        given = None if part == "all" or masks is None else [masks]
+        return features_of_set(name, [frames], network, masks=given, region=part, step=step).rows
+
+    return Distance(name, identity, rows, metric.covariance, step, metric.protocol)
+
+
+def _measured(
+    distance: Distance,
     pairs: Sequence[Pair],
     part: Region,
     cache: Path,
@@ -118,48 +129,46 @@ def _distance(
     options: EvaluateOptions,
     progress: Progress,
 ) -> dict[str, Any]:
-    window = options.window if metric.window is None else metric.window
-    sides: dict[str, list[np.ndarray]] = {"pred": [], "truth": []}
-    owners: dict[str, list[int]] = {"pred": [], "truth": []}
-    label = full_name(metric.name, part)
+    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    owners: tuple[list[int], list[int]] = ([], [])
+    label = full_name(distance.name, part)
     for number, pair in enumerate(pairs):
         progress(label, number, len(pairs))
-        for side, clip in (("pred", pair.pred), ("truth", pair.truth or pair.driving)):
+        for side, clip in enumerate((pair.pred, pair.truth or pair.driving)):
             assert clip is not None
-            rows = _features(metric, network, identity, pair, clip, part, window, cache, options=options)
+            rows = _features(distance, pair, clip, part, cache)
             sides[side].append(rows)
-            owners[side] += [number] * len(rows)
+            owners[side].extend([number] * len(rows))
     progress(label, len(pairs), len(pairs))
-    first, second = (np.concatenate(sides[side]) for side in ("pred", "truth"))
     result = frechet_with_interval(
-        first, second, covariance=metric.covariance,
-        clips=(np.array(owners["pred"]), np.array(owners["truth"])), paired=True, resamples=options.resamples,
+        np.concatenate(sides[0]), np.concatenate(sides[1]), covariance=distance.covariance,
+        clips=(np.array(owners[0]), np.array(owners[1])), paired=True, resamples=options.resamples,
     )  # fmt: skip
+    sizes = {pair.truth_size or pair.pred_size for pair in pairs}
     return {
         "value": result.value, "low": result.low, "high": result.high, "clips": len(pairs),
         "frames": sum(pair.frames for pair in pairs), "coverage": 1.0, "samples": list(result.samples),
         "dimensions": result.dimensions, "covariance": result.covariance, "resamples": result.resamples,
-        "window": window, "window_stride": options.window_stride if window else 1, "network": metric.network or "shipped",
-        "weights_sha256": identity,
+        "step": distance.step, "size": list(sizes.pop()) if len(sizes) == 1 else None,
+        "protocol": distance.protocol, "weights_sha256": distance.identity,
     }  # fmt: skip
 
 
-def _features(
-    metric: SetMetric,
-    network: Rows,
-    identity: str,
-    pair: Pair,
-    clip: ClipFiles,
-    part: Region,
-    window: int,
-    cache: Path,
-    *,
-    options: EvaluateOptions,
-) -> np.ndarray:
+def _features(distance: Distance, pair: Pair, clip: ClipFiles, part: Region, cache: Path) -> np.ndarray:
     """(n d) rows of one clip, made or kept."""
     size = pair.truth_size if pair.truth is not None else None
     masks = pair.masks.digest() if part != "all" and pair.masks else ""
-    facts = (VERSION, metric.name, identity, clip.digest(), masks, part, pair.frames, size, window, options.window_stride)
+    facts = (
+        VERSION,
+        distance.name,
+        distance.identity,
+        clip.digest(),
+        masks,
+        part,
+        pair.frames,
+        size,
+        distance.step,
+    )
     place = cache / f"features-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.npy"
     if place.is_file():
         try:
@@ -167,23 +176,14 @@ def _features(
             if held.ndim == 2 and np.isfinite(held).all():
                 return np.asarray(held, np.float32)
         except (OSError, ValueError):
-            pass  # a file of a run that was killed: made again
+            pass  # what a killed run or a full disk left: made again
     frames = at_size(clip.read(limit=pair.frames), size)
-    frames = region_of(frames, pair.read_masks() if part != "all" else None, part)
-    pieces = list(_windows(frames, window, options.window_stride)) if window else [frames]
-    if not pieces:
-        raise InputError(clip.path, f"has {len(frames)} frames, a window {window}", "Use --window N, or longer clips")
-    rows = np.asarray(network(pieces), np.float32)
+    rows = np.asarray(distance.rows(frames, pair.read_masks() if part != "all" else None, part), np.float32)
     if not np.isfinite(rows).all():
-        raise InputError(clip.path, f"{metric.name}: features are not finite")
-    with media.whole_file(place, overwrite=True) as temporary, temporary.open("wb") as file:
+        raise InputError(clip.path, f"{distance.name}: features are not finite")
+    with whole_file(place, overwrite=True) as temporary, temporary.open("wb") as file:
         np.save(file, rows)
     return rows
-
-
-def _windows(frames: np.ndarray, length: int, stride: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(frames) - length + 1, stride):
-        yield frames[start : start + length]
 
 
 def _device(name: str) -> str:
@@ -192,64 +192,3 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name
-
-
-def _fid(clean: bool) -> Callable[[str], Rows]:
-    def load(device: str) -> Rows:
-        from xdyna.evaluation.networks.load import load_inception
-        from xdyna.evaluation.set_features import clean_fid_features, fid_features
-
-        network, features = load_inception(device=device), clean_fid_features if clean else fid_features
-        return lambda clips: np.concatenate([features(frames, network) for frames in clips])
-
-    return load
-
-
-def _fvd(eps: float) -> Callable[[str], Rows]:
-    def load(device: str) -> Rows:
-        from xdyna.evaluation.networks.load import load_i3d
-        from xdyna.evaluation.set_features import disco_fvd_features
-
-        network = load_i3d(eps=eps, device=device)
-        return lambda clips: disco_fvd_features(clips, network)
-
-    return load
-
-
-def _fid_vid(device: str) -> Rows:
-    from xdyna.evaluation.networks.load import load_resnet3d
-    from xdyna.evaluation.set_features import fid_vid_features
-
-    network = load_resnet3d(device=device)
-    return lambda clips: fid_vid_features(clips, network)
-
-
-def _cd_fvd(device: str) -> Rows:
-    from xdyna.evaluation.networks.load import load_videomae
-    from xdyna.evaluation.set_features import cd_fvd_features
-
-    network = load_videomae(device=device)
-    return lambda clips: cd_fvd_features(clips, network)
-
-
-def _dtfvd(length: int) -> Callable[[str], Rows]:
-    def load(device: str) -> Rows:
-        from xdyna.evaluation.networks.load import load_dti3d
-        from xdyna.evaluation.set_features import dtfvd_features
-
-        network = load_dti3d(length=length, device=device)
-        return lambda clips: dtfvd_features(clips, network, length=length)
-
-    return load
-
-
-SET_METRICS = (
-    SetMetric("fid", "fid_inception_v3", 0, _fid(clean=False)),
-    SetMetric("fid[clean-resize]", "fid_inception_v3", 0, _fid(clean=True)),
-    SetMetric("fid_vid", "resnet3d50_kinetics", 16, _fid_vid),
-    SetMetric("fvd", "i3d_kinetics400", None, _fvd(1e-3)),
-    SetMetric("fvd[eps1e-5]", "i3d_kinetics400", None, _fvd(1e-5)),
-    SetMetric("cd_fvd", "videomae_vitg", 16, _cd_fvd, "biased"),
-    SetMetric("dtfvd16", "dti3d_16", 16, _dtfvd(16)),
-    SetMetric("dtfvd32", "dti3d_32", 32, _dtfvd(32)),
-)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from xdyna.errors import InputError, OptionError
+from xdyna.errors import InputError, MissingPackage, OptionError
 
 Covariance = Literal["unbiased", "biased"]
 """Divided by n - 1 (pytorch-fid, DisCo, DTFVD) or by n (cd-FVD)."""
@@ -70,6 +70,7 @@ def frechet_distance(
 
     Raises:
         InputError: too few rows, features of different length, NaN or infinity, or (sqrtm) no real root.
+        MissingPackage: (sqrtm) scipy is not installed.
         OptionError: an unknown covariance or method.
     """
     first, second = _checked(first, second, covariance)
@@ -172,8 +173,10 @@ def _exact(first: _Moments, second: _Moments) -> float:
 
 
 def _by_matrix_root(first: np.ndarray, second: np.ndarray, covariance: Covariance) -> float:
-    from scipy.linalg import sqrtm
-
+    try:
+        from scipy.linalg import sqrtm
+    except ImportError as error:
+        raise MissingPackage("scipy", "for Frechet distances by matrix root", "scipy") from error
     freedom = 1 if covariance == "unbiased" else 0
     spreads = [np.atleast_2d(np.cov(rows, rowvar=False, ddof=freedom)) for rows in (first, second)]
     root = np.asarray(sqrtm(spreads[0] @ spreads[1]))

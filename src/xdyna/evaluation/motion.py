@@ -1,4 +1,4 @@
-"""How a clip changes over time beside the true one: does the scene live, do still places stay still, what flickers, drifts.
+"""How a clip changes over time beside the true one: does the scene live, do still places rest, what flickers, drifts.
 
 All values are on the scale 0..255 unless they are ratios. Where a mask of the person is given, "scene" means what lies
 outside of it (grown by `MARGIN`, since outlines are soft); without one it means the whole picture.
@@ -14,7 +14,7 @@ import numpy as np
 MARGIN = 1 / 32
 """Share of the picture's shorter side round the person that counts as neither person nor scene."""
 STILL = 2.0
-"""Largest change from frame to frame, of the blurred true picture, at which a place stands still: filmed walls are noisy."""
+"""Largest change from frame to frame, of the blurred true picture, at which a place stands still; film is noisy."""
 STILL_SHARE = 0.02
 """Share of the scene that must stand still for false motion to be measured."""
 LEAST_MOTION = 0.5
@@ -27,7 +27,7 @@ class MotionReadings:
 
     Attributes:
         scene_motion: mean absolute change of the scene from frame to frame, generated; scene_motion_true.
-        false_motion: the same, where the true picture stands still.
+        false_motion: the same, where the true picture stands still, less the true picture's own noise there.
         flicker: mean of |v(t+1) - 2 v(t) + v(t-1)| / 2 over the scene, generated; flicker_true. What jumps to and fro;
             steady change does not count.
         person_flicker, person_flicker_true: the same of the person; None without a mask.
@@ -52,7 +52,11 @@ class MotionReadings:
     @property
     def scene_motion_ratio(self) -> float | None:
         """Generated over true; None where the true scene hardly moves."""
-        if self.scene_motion is None or self.scene_motion_true is None or self.scene_motion_true < LEAST_MOTION:
+        if (
+            self.scene_motion is None
+            or self.scene_motion_true is None
+            or self.scene_motion_true < LEAST_MOTION
+        ):
             return None
         return self.scene_motion / self.scene_motion_true
 
@@ -76,7 +80,7 @@ def read_motion(pred: np.ndarray, truth: np.ndarray, *, person: np.ndarray | Non
     count = len(pred)
     scene = np.ones(pred.shape[:3], bool) if person is None else outside(person)
     inside = None if person is None else np.asarray(person, np.float32) > 0.5
-    false, still_pixels, scene_pixels = _Mean(), 0, 0
+    false, noise, scene_pixels = _Mean(), _Mean(), 0
     changes = {name: _Changes() for name in ("pred", "truth")}
     for t in range(1, count):
         both = scene[t] & scene[t - 1]
@@ -84,8 +88,8 @@ def read_motion(pred: np.ndarray, truth: np.ndarray, *, person: np.ndarray | Non
         for name, clip in (("pred", pred), ("truth", truth)):
             changes[name].add_step(clip[t], clip[t - 1], both)
         rests = both & (_blurred_change(truth[t], truth[t - 1]) <= STILL)
-        still_pixels += int(rests.sum())
         false.add(_change(pred[t], pred[t - 1]), rests)
+        noise.add(_change(truth[t], truth[t - 1]), rests)
         if t + 1 < count:
             for name, clip in (("pred", pred), ("truth", truth)):
                 second = _second(clip[t + 1], clip[t], clip[t - 1])
@@ -96,7 +100,7 @@ def read_motion(pred: np.ndarray, truth: np.ndarray, *, person: np.ndarray | Non
     return MotionReadings(
         scene_motion=changes["pred"].steps.value(),
         scene_motion_true=changes["truth"].steps.value(),
-        false_motion=false.value() if scene_pixels and still_pixels >= STILL_SHARE * scene_pixels else None,
+        false_motion=_excess(false, noise) if noise.pixels > STILL_SHARE * scene_pixels else None,
         flicker=changes["pred"].flicker.value(),
         flicker_true=changes["truth"].flicker.value(),
         person_flicker=changes["pred"].person.value(),
@@ -106,6 +110,10 @@ def read_motion(pred: np.ndarray, truth: np.ndarray, *, person: np.ndarray | Non
         motion_curve=tuple(changes["pred"].curve),
         motion_curve_true=tuple(changes["truth"].curve),
     )
+
+
+def _excess(found: _Mean, noise: _Mean) -> float:
+    return max(0.0, (found.value() or 0.0) - (noise.value() or 0.0))
 
 
 def outside(person: np.ndarray) -> np.ndarray:

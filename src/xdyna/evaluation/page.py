@@ -15,6 +15,7 @@ import numpy as np
 from xdyna import media
 from xdyna.evaluation.metrics import METRICS, SUITES, split_name, title_of
 from xdyna.evaluation.pairs import Pair
+from xdyna.media.files import whole_file
 
 WORST = 6
 """Frames that are shown."""
@@ -32,13 +33,16 @@ figure{display:inline-block;margin:.5em;vertical-align:top}figcaption{font-size:
 """
 
 
-def write_page(report: Mapping[str, Any], folder: Path, pairs: Sequence[Pair]) -> None:
+def write_page(
+    report: Mapping[str, Any], folder: Path, pairs: Sequence[Pair], unavailable: Mapping[str, Sequence[str]]
+) -> None:
     """Write report.html and worst/*.png.
 
     Args:
         report: as in report.json.
         folder: where it goes.
         pairs: the clips, for the pictures.
+        unavailable: titles of metrics by what they lack.
     """
     about = report["about"]
     body = [
@@ -53,9 +57,10 @@ def write_page(report: Mapping[str, Any], folder: Path, pairs: Sequence[Pair]) -
         if names:
             body.append(f"<h2>{escape(suite)}</h2>" + _table(names, report["metrics"]))
             body += [_per_clip(name, report["clips"]) for name in names]
-    if report["unavailable"]:
+    if unavailable:
         rows = "".join(
-            f"<tr><td>{escape(title_of(n))}</td><td>{escape(why)}</td></tr>" for n, why in report["unavailable"].items()
+            f"<tr><td>{escape(', '.join(titles))}</td><td>{escape(why)}</td></tr>"
+            for why, titles in unavailable.items()
         )
         body.append(f"<h2>not measured</h2><table>{rows}</table>")
     body.append(_curves(report["clips"]))
@@ -65,7 +70,7 @@ def write_page(report: Mapping[str, Any], folder: Path, pairs: Sequence[Pair]) -
         "<meta name=viewport content='width=device-width'>"
         f"<title>{escape(report['name'])}</title><style>{_STYLE}</style>{''.join(body)}</html>\n"
     )
-    with media.whole_file(folder / "report.html", overwrite=True) as place:
+    with whole_file(folder / "report.html", overwrite=True) as place:
         place.write_text(page, encoding="utf-8")
 
 
@@ -79,7 +84,8 @@ def _table(names: Sequence[str], metrics: Mapping[str, Any]) -> str:
         value = "&ndash;" if found["value"] is None else f"{found['value']:.4g}"
         tip = escape(metric.about) if metric else ""
         rows.append(
-            f"<tr title='{tip}'><td>{escape(title_of(name))} {arrow}</td><td class=n>{value}</td><td class=n>{span}</td>"
+            f"<tr title='{tip}'><td>{escape(title_of(name))} {arrow}</td><td class=n>{value}</td>"
+            f"<td class=n>{span}</td>"
             f"<td class=grey>{escape(metric.unit) if metric else ''}</td></tr>"
         )
     return "<table>" + "".join(rows) + "</table>"
@@ -88,7 +94,8 @@ def _table(names: Sequence[str], metrics: Mapping[str, Any]) -> str:
 def _per_clip(name: str, clips: Mapping[str, Any]) -> str:
     """A bar for every clip, in order of the value."""
     values = sorted(
-        ((c["values"][name], clip) for clip, c in clips.items() if c["values"].get(name) is not None), reverse=True
+        ((c["values"][name], clip) for clip, c in clips.items() if c["values"].get(name) is not None),
+        reverse=True,
     )
     if len(values) < 2:
         return ""
@@ -150,7 +157,8 @@ def _plot(lines: Sequence[tuple[str, Sequence[float | None]]]) -> str:
     mean[there] = np.nanmean(table[:, there], axis=0)
     drawn.append(f"<polyline points='{path(mean)}' fill='none' stroke='#b5454a' stroke-width='2'/>")
     marks = (
-        f"<text x='2' y='12' font-size='10'>{high:.3g}</text><text x='2' y='{height - 22}' font-size='10'>{low:.3g}</text>"
+        f"<text x='2' y='12' font-size='10'>{high:.3g}</text>"
+        f"<text x='2' y='{height - 22}' font-size='10'>{low:.3g}</text>"
         f"<text x='{pad}' y='{height - 6}' font-size='10'>frame 0 to {longest - 1}; red: mean of the clips</text>"
     )
     return f"<svg width='{width}' height='{height}'>{''.join(drawn)}{marks}</svg>"
@@ -182,7 +190,9 @@ def _worst(report: Mapping[str, Any], folder: Path, pairs: Mapping[str, Pair]) -
         if pair.truth is not None:
             shown.append(pair.read_truth()[number])
         name = f"{place:02d}.png"
-        media.write_image(folder / "worst" / name, media.sheet([shown], labels=["generated, true"], height=256))
+        media.write_image(
+            folder / "worst" / name, media.sheet([shown], labels=["generated, true"], height=256)
+        )
         value = -distance if metric.better == "more" else distance
         figures.append(
             f"<figure><img src='worst/{name}' alt=''><figcaption>{escape(clip)}, frame {number}: "

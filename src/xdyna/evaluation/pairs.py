@@ -105,7 +105,9 @@ def pair_up(
         counts = {"pred": generated[name].count()} | {kind: clip.count() for kind, clip in parts.items()}
         least = min(counts.values())
         wanted = frames or counts["pred"]
-        if least < wanted or (frames is None and len({counts[k] for k in ("pred", "truth") if k in counts}) > 1):
+        if least < wanted or (
+            frames is None and len({counts[k] for k in ("pred", "truth") if k in counts}) > 1
+        ):
             problems.append(f"{name} ({', '.join(f'{kind} {count}' for kind, count in counts.items())})")
             continue
         true = parts.get("truth")
@@ -117,7 +119,9 @@ def pair_up(
         )  # fmt: skip
     if problems:
         asked = f"fewer than {frames} frames" if frames else "different numbers of frames"
-        raise InputError(str(pred), f"{asked}: {listed(problems)}", "Compare the first N frames of each with --frames N")
+        raise InputError(
+            str(pred), f"{asked}: {listed(problems)}", "Compare the first N frames of each with --frames N"
+        )
     return pairs
 
 
@@ -125,4 +129,6 @@ def at_size(frames: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     """(f h w 3) uint8 at (height, width), bilinear as cv2.resize's default; None leaves them alone."""
     if size is None or frames.shape[1:3] == size:
         return frames
-    return np.stack([cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for frame in frames])
+    return np.stack(
+        [cv2.resize(frame, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for frame in frames]
+    )

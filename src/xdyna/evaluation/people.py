@@ -65,7 +65,9 @@ def compare_keypoints(pred: Keypoints, truth: Keypoints) -> PeopleReadings:
     """
     if len(pred) != len(truth):
         raise ValueError(f"{len(pred)} frames against {len(truth)}")
-    body, body_seen, body_true = _distances(pred.body[:, JOINTS], truth.body[:, JOINTS], pred.size, truth.size)
+    body, body_seen, body_true = _distances(
+        pred.body[:, JOINTS], truth.body[:, JOINTS], pred.size, truth.size
+    )
     hands = [
         _distances(getattr(pred, name), getattr(truth, name), pred.size, truth.size)
         for name in ("left_hand", "right_hand")

@@ -212,6 +212,10 @@ def _content(path: Path) -> Mapping[Any, Any]:
 
 def _torch_content(path: Path) -> Any:
     mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped
+    if not mapped:
+        with path.open("rb") as file:
+            if file.read(1) != b"\x80":  # with which every binary pickle begins
+                raise WeightsError(path, "no complete weight file", _advice(path))
     strangers: dict[str, type] = {}
     while True:
         try:
@@ -237,8 +241,9 @@ def _forget_state(self: object, state: object) -> None:
 
 def _arrays(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return {name: torch.from_numpy(file[name]) for name in file.files}
+        # opened here, since np.load leaves a broken one open
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         read = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from xdyna.errors import InputError, XdynaError
 from xdyna.evaluation.figures import Figure, Part, figure
 
 
@@ -61,6 +62,30 @@ class Reading:
         return cls(value["above"], value["below"], value["total"], tuple(value["curve"]))
 
 
+@dataclass
+class ClipReadings:
+    """What a suite says of one clip.
+
+    Attributes:
+        readings: by the metric's full name, such as "fg:psnr".
+        unavailable: metrics that could not be measured, and why.
+        protocol: what a reader needs to get the same numbers.
+    """
+
+    readings: dict[str, Reading] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    protocol: dict[str, str] = field(default_factory=dict)
+
+    def attempt(self, names: Iterable[str], measure: Callable[[], dict[str, Reading]]) -> None:
+        """Measure some metrics, or note why they cannot be."""
+        try:
+            self.readings.update(measure())
+        except InputError:
+            raise
+        except XdynaError as problem:
+            self.unavailable.update({name: str(problem) for name in names})
+
+
 @dataclass(frozen=True)
 class Result:
     """A metric over all clips.
@@ -82,11 +107,15 @@ class Result:
     def over(cls, readings: Sequence[Reading]) -> Result:
         """Of all clips."""
         total = sum(reading.total for reading in readings)
-        judged = sum(sum(v is not None for v in r.curve) if r.curve else (r.total if r.below else 0) for r in readings)
+        judged = sum(
+            sum(v is not None for v in r.curve) if r.curve else (r.total if r.below else 0) for r in readings
+        )
         parts = [Part("ratio", (r.above, r.below), r.total) for r in readings if r.below]
         found = figure(parts) if parts else Figure(math.nan, math.nan, math.nan, 0, 0)
         return cls(
-            *(_plain(v) for v in (found.value, found.low, found.high)),
+            value=_plain(found.value),
+            low=_plain(found.low),
+            high=_plain(found.high),
             clips=len(parts),
             frames=judged,
             coverage=judged / total if total else 0.0,

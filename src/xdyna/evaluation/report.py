@@ -12,13 +12,13 @@ from typing import Any
 
 from xdyna import media
 from xdyna.errors import InputError
+from xdyna.evaluation.distances import SetResults
 from xdyna.evaluation.metrics import METRICS, PARTS, SUITES, split_name, title_of
+from xdyna.evaluation.options import EvaluateOptions
 from xdyna.evaluation.page import write_page
 from xdyna.evaluation.pairs import Pair
-from xdyna.evaluation.readings import Reading, Result
-from xdyna.evaluation.distances import SetResults
-from xdyna.evaluation.suites import ClipReadings
-from xdyna.options import EvaluateOptions
+from xdyna.evaluation.readings import ClipReadings, Reading, Result
+from xdyna.media.files import whole_file
 
 FORMAT = 1
 """Of report.json."""
@@ -112,9 +112,9 @@ def write_report(report: Report, folder: Path, pairs: Sequence[Pair]) -> None:
     """Write report.json, report.md, report.tex and report.html; the clips are for its pictures."""
     media.write_json(folder / "report.json", report.to_json())
     for name, text in (("report.md", markdown(report)), ("report.tex", latex(report))):
-        with media.whole_file(folder / name, overwrite=True) as place:
+        with whole_file(folder / name, overwrite=True) as place:
             place.write_text(text, encoding="utf-8")
-    write_page(report.to_json(), folder, pairs)
+    write_page(report.to_json(), folder, pairs, by_reason(report.unavailable))
 
 
 def markdown(report: Report) -> str:
@@ -131,10 +131,13 @@ def markdown(report: Report) -> str:
         names = [n for n in report.metrics if (split_name(n)[0] or METRICS["mae"]).suite == suite]
         if names:
             lines += ["", f"## {suite}", "", "| metric | value | measured on |", "| --- | --- | --- |"]
-            lines += [f"| {_label(n)} | {cell(n, report.metrics[n])} | {_measured_on(report.metrics[n])} |" for n in names]
+            lines += [
+                f"| {_label(n)} | {cell(n, report.metrics[n])} | {_measured_on(report.metrics[n])} |"
+                for n in names
+            ]
     if report.unavailable:
         lines += ["", "## not measured", ""]
-        lines += [f"- {title_of(name)}: {why}" for name, why in report.unavailable.items()]
+        lines += [f"- {', '.join(titles)}: {why}" for why, titles in by_reason(report.unavailable).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -142,9 +145,22 @@ def latex(report: Report) -> str:
     """Head and row for a LaTeX table."""
     names = list(report.metrics)
     values = [report.metrics[name]["value"] for name in names]
-    cells = ["--" if value is None else number(name, value) for name, value in zip(names, values, strict=True)]
+    cells = [
+        "--" if value is None else number(name, value) for name, value in zip(names, values, strict=True)
+    ]
     rows = (["Method", *(tex_text(title_of(name)) for name in names)], [tex_text(report.name), *cells])
     return "".join(" & ".join(row) + r" \\" + "\n" for row in rows)
+
+
+def by_reason(unavailable: Mapping[str, str]) -> dict[str, list[str]]:
+    """What cannot be measured, by what is missing; a metric's parts are not listed beside the whole."""
+    found: dict[str, list[str]] = {}
+    for name, why in unavailable.items():
+        _, part = split_name(name)
+        whole = part == "all" or name.partition(":")[2] not in unavailable
+        if whole:
+            found.setdefault(why.removeprefix("unavailable: "), []).append(title_of(name))
+    return found
 
 
 def best_of(name: str, reports: Sequence[Report]) -> set[str]:
@@ -152,7 +168,9 @@ def best_of(name: str, reports: Sequence[Report]) -> set[str]:
     metric, _ = split_name(name)
     if metric is None:
         return set()
-    there = {r.name: r.metrics[name]["value"] for r in reports if r.metrics.get(name, {}).get("value") is not None}
+    there = {
+        r.name: r.metrics[name]["value"] for r in reports if r.metrics.get(name, {}).get("value") is not None
+    }
     if not there:
         return set()
     least = min(metric.distance(value) for value in there.values())

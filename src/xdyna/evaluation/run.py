@@ -17,13 +17,16 @@ from typing import Any
 
 from xdyna import media
 from xdyna.errors import OptionError, XdynaError
-from xdyna.evaluation.metrics import SUITES
-from xdyna.evaluation.pairs import Pair, pair_up
-from xdyna.evaluation.readings import Reading
-from xdyna.evaluation.report import Report, write_report
 from xdyna.evaluation.distances import set_suite
-from xdyna.evaluation.suites import CLIP_SUITES, ClipReadings
-from xdyna.options import EvaluateOptions
+from xdyna.evaluation.metrics import SUITES
+from xdyna.evaluation.options import EvaluateOptions
+from xdyna.evaluation.packaged import PACKAGED, find_file
+from xdyna.evaluation.pairs import Pair, pair_up
+from xdyna.evaluation.readings import ClipReadings, Reading
+from xdyna.evaluation.registry import NETWORKS
+from xdyna.evaluation.report import Report, write_report
+from xdyna.evaluation.suites import CLIP_SUITES
+from xdyna.media.files import write_failure
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +74,13 @@ def evaluate(
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise media.write_failure(folder, error) from None
+        raise write_failure(folder, error) from None
     digests = {pair.name: pair.digest() for pair in pairs}
     gathered: dict[str, dict[str, ClipReadings]] = {}
     for suite in suites:
         if suite in CLIP_SUITES:
             gathered[suite] = _measure_all(suite, pairs, digests, cache, workers=options.workers, told=told)
-    found = set_suite(pairs, digests, cache, options=options, progress=told) if "set" in suites else None
+    found = set_suite(pairs, cache, options=options, progress=told) if "set" in suites else None
     report = Report.gather(
         pairs, gathered, found,
         folders={"pred": pred, "truth": truth, "driving": driving, "masks": masks}, options=options,
@@ -97,7 +100,9 @@ def chosen_suites(text: str) -> list[str]:
     unknown = [word for word in asked if word not in (*SUITES, "all")]
     if unknown or not asked:
         raise OptionError(
-            "--suite", f"got {text!r}, allowed are {', '.join(SUITES)} and all", "Several are parted by commas"
+            "--suite",
+            f"got {text!r}, allowed are {', '.join(SUITES)} and all",
+            "Several are parted by commas",
         )
     return [suite for suite in SUITES if "all" in asked or suite in asked]
 
@@ -114,8 +119,9 @@ def _measure_all(
     """One suite on all clips, in several processes."""
     done: dict[str, ClipReadings] = {}
     left: list[tuple[Pair, Path]] = []
+    here = files_here()
     for pair in pairs:
-        place = cache / f"{_key(suite, digests[pair.name])}.json"
+        place = cache / f"{_key(suite, digests[pair.name], here)}.json"
         held = _held(place)
         if held is None:
             left.append((pair, place))
@@ -163,20 +169,30 @@ def _single_threaded() -> None:
     torch.set_num_threads(1)
 
 
-def _key(suite: str, digest: str) -> str:
-    return f"{suite}-{hashlib.sha256(f'{VERSION} {suite} {digest}'.encode()).hexdigest()[:24]}"
+def files_here() -> str:
+    """Which network files there are: with others, other metrics can be measured."""
+    found = []
+    for name in sorted({*NETWORKS, *PACKAGED}):
+        try:
+            find_file(name)
+        except XdynaError:
+            continue
+        found.append(name)
+    return " ".join(found)
+
+
+def _key(suite: str, digest: str, here: str) -> str:
+    return f"{suite}-{hashlib.sha256(f'{VERSION} {suite} {digest} {here}'.encode()).hexdigest()[:24]}"
 
 
 def _held(place: Path) -> ClipReadings | None:
-    """What an earlier run measured; None where there is nothing usable, or something was missing that may be here now."""
+    """What an earlier run measured; None where there is nothing usable."""
     if not place.is_file():
         return None
     try:
         value = media.read_json(place)
         readings = {name: Reading.from_json(item) for name, item in value["readings"].items()}
-        if value["unavailable"]:
-            return None
-        return ClipReadings(readings, {}, value["protocol"])
+        return ClipReadings(readings, value["unavailable"], value["protocol"])
     except (XdynaError, KeyError, TypeError, AttributeError):
         return None
 

@@ -6,50 +6,30 @@ a package) is no failure of the suite: it says so under the metric's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xdyna.errors import InputError, XdynaError
+from xdyna.evaluation.face_suite import face_suite
 from xdyna.evaluation.masks import region_of
 from xdyna.evaluation.metrics import full_name
 from xdyna.evaluation.motion import MotionReadings, read_motion
 from xdyna.evaluation.pairs import Pair
 from xdyna.evaluation.people import compare_keypoints, find_person
 from xdyna.evaluation.pixel import PIXEL_METRICS, measure_clip
-from xdyna.evaluation.readings import Reading
+from xdyna.evaluation.readings import ClipReadings, Reading
 
-
-@dataclass
-class ClipReadings:
-    """What a suite says of one clip.
-
-    Attributes:
-        readings: by the metric's full name, such as "fg:psnr".
-        unavailable: metrics that could not be measured, and why.
-        protocol: what a reader needs to get the same numbers.
-    """
-
-    readings: dict[str, Reading] = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
-    protocol: dict[str, str] = field(default_factory=dict)
-
-    def attempt(self, names: Iterable[str], measure: Callable[[], dict[str, Reading]]) -> None:
-        """Measure some metrics, or note why they cannot be."""
-        try:
-            self.readings.update(measure())
-        except InputError:
-            raise
-        except XdynaError as problem:
-            self.unavailable.update({name: str(problem) for name in names})
+if TYPE_CHECKING:
+    from xdyna.evaluation.lpips import Lpips
 
 
 def pixel_suite(pair: Pair) -> ClipReadings:
     """Pixel metrics of whole frames, and with masks those of the person's and the scene's part (rest black in both)."""
     found = ClipReadings(protocol={"masked parts": "fill: outside of the part both clips are black"})
     if pair.truth is None:
-        found.unavailable.update({name: "unavailable: needs --truth" for name in PIXEL_METRICS})
+        found.unavailable.update(dict.fromkeys(PIXEL_METRICS, "unavailable: needs --truth"))
         return found
     pred, truth, masks = pair.read_pred(), pair.read_truth(), pair.read_masks()
     for part in ("all", "fg", "bg") if masks is not None else ("all",):
@@ -68,21 +48,35 @@ def pixel_suite(pair: Pair) -> ClipReadings:
 
 LEAST_SIDE = {"ssim_disco": 7, "ssim_gaussian": 11}
 """Smallest side that a metric's window fits into."""
-LPIPS = (("vgg", "unit"), ("vgg", "signed"), ("alex", "signed"))
+LPIPS = (("vgg", "unit"), ("vgg", "signed"), ("alex", "signed"), ("st-vgg", "signed"))
 """Backbones and value ranges that are measured where their files are here."""
 
 
 def _add_lpips(found: ClipReadings, pred: np.ndarray, truth: np.ndarray, part: str) -> None:
-    from xdyna.evaluation.lpips import lpips_clip
+    from xdyna.evaluation.lpips import lpips_clip, lpips_name
 
     for backbone, value_range in LPIPS:
-        name = full_name(f"lpips_{backbone}[{value_range}]", part)
+        name = full_name(lpips_name(backbone, value_range), part)
 
-        def measure(name: str = name, backbone: str = backbone, value_range: str = value_range) -> dict[str, Reading]:
-            scores = lpips_clip(pred, truth, backbone=backbone, value_range=value_range)
+        def measure(
+            name: str = name, backbone: str = backbone, value_range: str = value_range
+        ) -> dict[str, Reading]:
+            scores = lpips_clip(lpips_network(backbone), pred, truth, value_range=value_range)
             return {name: Reading.of_frames(scores.values)}
 
         found.attempt([name], measure)
+
+
+@cache
+def lpips_network(backbone: str) -> Lpips:
+    """One of `LPIPS`, loaded once a process.
+
+    Raises:
+        MissingWeights: a file is not here.
+    """
+    from xdyna.evaluation.lpips import find_lpips
+
+    return find_lpips(backbone)
 
 
 def motion_suite(pair: Pair) -> ClipReadings:
@@ -90,14 +84,16 @@ def motion_suite(pair: Pair) -> ClipReadings:
     found = ClipReadings()
     pred = pair.read_pred()
     if pair.truth is None:
-        found.unavailable.update({name: "unavailable: needs --truth" for name in SCENE_METRICS})
+        found.unavailable.update(dict.fromkeys(SCENE_METRICS, "unavailable: needs --truth"))
     else:
         masks = pair.read_masks()
         if masks is None:
             found.protocol["scene"] = "the whole picture: no --masks were given"
         found.readings.update(_scene(read_motion(pred, pair.read_truth(), person=masks), len(pred)))
     target = pair.read_driving() if pair.driving is not None else pair.read_truth()
-    found.protocol["joints"] = "MediaPipe Holistic on both; target: " + ("driving" if pair.driving else "truth")
+    found.protocol["joints"] = "MediaPipe Holistic on both; target: " + (
+        "driving" if pair.driving else "truth"
+    )
 
     def people() -> dict[str, Reading]:
         theirs = find_person(target, source=str((pair.driving or pair.truth or pair.pred).path))
@@ -112,7 +108,13 @@ def motion_suite(pair: Pair) -> ClipReadings:
     return found
 
 
-SCENE_METRICS = ("scene_motion_ratio", "false_motion", "flicker_ratio", "person_flicker_ratio", "colour_drift")
+SCENE_METRICS = (
+    "scene_motion_ratio",
+    "false_motion",
+    "flicker_ratio",
+    "person_flicker_ratio",
+    "colour_drift",
+)
 
 
 def _scene(read: MotionReadings, frames: int) -> dict[str, Reading]:
@@ -132,4 +134,8 @@ def _scene(read: MotionReadings, frames: int) -> dict[str, Reading]:
     return found
 
 
-CLIP_SUITES: dict[str, Callable[[Pair], ClipReadings]] = {"pixel": pixel_suite, "motion": motion_suite}
+CLIP_SUITES: dict[str, Callable[[Pair], ClipReadings]] = {
+    "pixel": pixel_suite,
+    "face": face_suite,
+    "motion": motion_suite,
+}

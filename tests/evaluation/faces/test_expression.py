@@ -89,8 +89,14 @@ def test_expressions_of_the_drawn_person() -> None:
         scores = read_expressions(
             [person(), person()[:, ::-1], noise(64, 64), np.zeros((1, 1, 3), np.uint8)], reader
         )
+        given = find_clip_faces([person(), noise(64, 64)], reader.detector).faces
+        again = read_expressions([person(), noise(64, 64)], reader, faces=given)
+        with pytest.raises(InputError, match="2 faces for 1"):
+            read_expressions([person()], reader, faces=given)
     finally:
         reader.close()
+    assert np.array_equal(again[0], scores[0])
+    assert again[1] is None
     straight, mirrored = scores[:2]
     assert scores[2:] == [None, None]
     assert ((straight >= 0) & (straight <= 1)).all()

@@ -109,12 +109,14 @@ class ExpressionReader:
 
     def read(self, picture: np.ndarray) -> np.ndarray | None:
         """(51) float64 in 0 to 1, in the order of `BLENDSHAPES`; None where no face is found."""
-        import mediapipe
-
         picture = as_picture(picture)
         face = pick_face(self.detector.find(picture), self.pick)
-        if face is None:
-            return None
+        return None if face is None else self.read_face(picture, face)
+
+    def read_face(self, picture: np.ndarray, face: Face) -> np.ndarray | None:
+        """As `read`, of a face already found in the (h w 3) uint8 picture."""
+        import mediapipe
+
         crop = face_square(picture, face)
         if crop is None:
             return None
@@ -149,14 +151,32 @@ def face_square(picture: np.ndarray, face: Face) -> np.ndarray | None:
 
 
 def read_expressions(
-    frames: np.ndarray | Sequence[np.ndarray], reader: ExpressionReader, *, subject: str = "clip"
+    frames: np.ndarray | Sequence[np.ndarray],
+    reader: ExpressionReader,
+    *,
+    faces: Sequence[Face | None] | None = None,
+    subject: str = "clip",
 ) -> list[np.ndarray | None]:
     """The 51 scores of each frame, see `ExpressionReader.read`.
 
+    Args:
+        frames: (f h w 3) uint8 RGB, or a list of frames.
+        reader: reads them.
+        faces: where they are, if that is known (`ClipFaces.faces`); None to look for them.
+        subject: what the clip is, for messages.
+
     Raises:
-        InputError: the clip is empty or a frame is no picture.
+        InputError: the clip is empty, a frame is no picture, or there are not as many faces as frames.
     """
-    return [reader.read(frame) for frame in as_clip(frames, subject=subject)]
+    pictures = as_clip(frames, subject=subject)
+    if faces is None:
+        return [reader.read(picture) for picture in pictures]
+    if len(faces) != len(pictures):
+        raise InputError(
+            subject, f"{len(faces)} faces for {len(pictures)} frames", "Give one, or None, for each"
+        )
+    found = zip(pictures, faces, strict=True)
+    return [None if face is None else reader.read_face(picture, face) for picture, face in found]
 
 
 def face_exp(
