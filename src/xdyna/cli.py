@@ -17,7 +17,7 @@ from xdyna.errors import OptionError, XdynaError
 from xdyna.evaluation.options import EvaluateOptions
 from xdyna.flags import Bars, add_options, add_verb, given_options, say
 from xdyna.options import AnimateOptions, from_mapping
-from xdyna.synthbench.options import SynthbenchOptions
+from xdyna.synthbench.command import add_synthbench
 
 CONDITION_FIELDS = (
     "frames", "start", "stride", "fps", "size", "align", "detector", "keypoints", "reference_keypoints", "dwpose",
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(verbs)
     _add_evaluate(verbs)
     _add_compare(verbs)
-    _add_synthbench(verbs)
+    add_synthbench(verbs)
     _add_demo(verbs)
     return parser
 
@@ -188,17 +188,6 @@ def run_train(chosen: argparse.Namespace) -> None:
         )
     else:
         say(f"{chosen.output}: stopped before its end. The same command goes on.")
-
-
-def run_synthbench(chosen: argparse.Namespace) -> None:
-    """`xdyna synthbench`."""
-    from xdyna.synthbench.run import run
-    from xdyna.synthbench.table import summary
-
-    options = from_mapping(SynthbenchOptions, given_options(chosen, SynthbenchOptions), source="command line")
-    with Bars(chosen.quiet) as bars:
-        report = run(chosen.output, options=options, progress=bars)
-    say(*summary(report), *(Path(chosen.output) / name for name in ("report.json", "report.md")))
 
 
 def run_evaluate(chosen: argparse.Namespace) -> None:
@@ -349,23 +338,6 @@ def _add_train(verbs: Any) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the run")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override one setting")
     parser.add_argument("--max-minutes", type=float, metavar="M", help="stop cleanly after M minutes")
-
-
-def _add_synthbench(verbs: Any) -> None:
-    parser = add_verb(
-        verbs, "synthbench", run_synthbench,
-        help="how well a model does on fifty synthetic cases whose truth is known",
-        description="Animate fifty frozen cases of the synthetic world with a model and measure the result: pixels\n"
-        "against the true ones, whether person and face obey, whether scenes live and still walls stay still.\n"
-        "Writes report.json, report.md and pictures. Stopped runs go on where they were: same command.",
-        epilog="examples:\n"
-        "  xdyna synthbench -o bench                                 # everything (an hour and more on a CPU)\n"
-        "  xdyna synthbench --cases 4 --suite self -o look           # a quick look\n"
-        "  xdyna synthbench --model ./x-dyna --suite self cross scene parts -o bench\n\n"
-        "docs/guides/synthbench.md explains every number.",
-    )  # fmt: skip
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="folder for the results")
-    add_options(parser, SynthbenchOptions)
 
 
 def _add_evaluate(verbs: Any) -> None:
