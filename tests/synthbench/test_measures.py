@@ -5,22 +5,19 @@ import math
 
 import pytest
 import torch
-from xdyna.training.report import (
-    LARGE_HEAD,
-    Reading,
-    Truth,
-    background_motion,
-    flicker,
-    head_discs,
-    psnr,
-    read_person,
-    read_pixels,
-    sheet,
-)
 
 from xdyna.data.synthetic import SCENES, make_batch
 from xdyna.evaluation.figures import figure
 from xdyna.evaluation.judge import JOINTS, JUDGED_EXPRESSIONS, SIDE, Judge
+from xdyna.synthbench.measures import (
+    LARGE_HEAD,
+    Reading,
+    Truth,
+    head_discs,
+    psnr,
+    read_person,
+    read_pixels,
+)
 
 
 def truth(frames: torch.Tensor, *, human: bool = True, still: bool = False) -> Truth:
@@ -54,36 +51,6 @@ def test_psnr_counts_only_what_is_covered() -> None:
     measured = psnr(video, frames, where=where)
     assert measured[0].item() == pytest.approx(20, abs=1e-3)
     assert measured[1].isnan()
-
-
-def test_background_motion_ignores_the_person() -> None:
-    video = torch.zeros(1, 3, 3, 8, 8)
-    video[:, 1, :, :, :4] = 1.0  # flashes in the left half
-    mask = torch.zeros(1, 3, 1, 8, 8)
-    assert background_motion(video, mask).item() == pytest.approx(255 / 2)
-    mask[..., :4] = 1
-    assert background_motion(video, mask).item() == 0
-    assert background_motion(video, torch.ones_like(mask)).isnan().all()
-
-
-def test_the_margin_widens_the_person_on_all_sides() -> None:
-    mask = torch.zeros(1, 2, 1, 64, 64)
-    mask[..., 32, 32] = 1
-    video = torch.zeros(1, 2, 3, 64, 64)
-    video[:, 1, :, 30:35, 30:35] = 1  # within two pixels of the person
-    assert background_motion(video, mask).item() > 0
-    assert background_motion(video, mask, margin=2 / 64).item() == 0
-    video[:, 1, :, 32, 35] = 1
-    assert background_motion(video, mask, margin=2 / 64).item() == pytest.approx(255 / (64 * 64 - 25))
-
-
-def test_steady_change_is_no_flicker() -> None:
-    time = torch.arange(5.0).view(1, 5, 1, 1, 1)
-    everywhere = torch.ones(1, 5, 1, 4, 4)
-    assert flicker((0.1 * time).expand(1, 5, 3, 4, 4), everywhere).item() == pytest.approx(0, abs=1e-4)
-    to_and_fro = (0.1 * (time % 2)).expand(1, 5, 3, 4, 4)
-    assert flicker(to_and_fro, everywhere).item() == pytest.approx(25.5, rel=1e-4)
-    assert flicker(to_and_fro[:, :2], everywhere[:, :2]).isnan().all()
 
 
 def test_a_head_disc_has_its_area() -> None:
@@ -211,14 +178,3 @@ def test_rendered_clips_are_measured() -> None:
 def test_a_moving_camera_is_noticed() -> None:
     batch = make_batch(4, 3, frames=2, size=(32, 32), maps=False, moving_camera_share=1.0)
     assert Truth.of(batch).travels.all()
-
-
-def test_a_sheet_has_a_row_for_each_clip() -> None:
-    red = torch.zeros(12, 3, 8, 8)
-    red[:, 0] = 1
-    picture = sheet([red, torch.zeros(1, 3, 8, 8)], columns=4)
-    assert picture.shape == (20, 40, 3)
-    assert picture[0, 0].tolist() == [255, 0, 0]
-    assert picture[0, 31].tolist() == [255, 0, 0]
-    assert picture[12, 0].tolist() == [0, 0, 0]
-    assert picture[12, 12].tolist() == [255, 255, 255], "one frame is shown once"

@@ -18,6 +18,7 @@ from xdyna.data.prepared.options import PrepareOptions, SynthOptions
 from xdyna.errors import OptionError, XdynaError
 from xdyna.flags import Bars, add_options, add_verb, given_options, say
 from xdyna.options import AnimateOptions, from_mapping
+from xdyna.synthbench.command import add_synthbench
 
 CONDITION_FIELDS = (
     "frames", "start", "stride", "fps", "size", "align", "detector", "keypoints", "reference_keypoints", "dwpose",
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_synth(verbs)
     _add_train(verbs)
     add_evaluate(verbs)
+    add_synthbench(verbs)
     add_study(verbs)
     _add_demo(verbs)
     return parser

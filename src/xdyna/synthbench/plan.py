@@ -30,10 +30,12 @@ class Work:
     Attributes:
         cases: numbers.
         units: what they lack; those of "cross" and of all others never stand together.
+        ablations: which of `ABLATIONS` they are made with, too.
     """
 
     cases: tuple[int, ...]
     units: frozenset[str]
+    ablations: tuple[str, ...] = ()
 
     @property
     def crossed(self) -> bool:
@@ -44,11 +46,6 @@ class Work:
     def told(self) -> tuple[str, ...]:
         """In which ways of `TOLD` they are made."""
         return TOLD if self.units & {"knob", "knob_sheets"} else TOLD[:1]
-
-    @property
-    def ablations(self) -> tuple[str, ...]:
-        """Which of `ABLATIONS` they are made with, too."""
-        return tuple(ABLATIONS) if self.units & {"parts", "parts_sheets"} else ()
 
     @property
     def clips(self) -> int:
@@ -87,8 +84,21 @@ def units_of(case: int, *, human: bool, suites: Collection[str], tellable: bool)
     return units
 
 
-def work_of(units: dict[int, list[str]], *, is_known: Callable[[str, int], bool], batch: int) -> list[Work]:
-    """What is still to be done, in groups of at most `batch` cases that lack the same."""
+def work_of(
+    units: dict[int, list[str]],
+    *,
+    is_known: Callable[[str, int], bool],
+    batch: int,
+    ablations: tuple[str, ...] = tuple(ABLATIONS),
+) -> list[Work]:
+    """What is still to be done, in groups of at most `batch` cases that lack the same.
+
+    Args:
+        units: for each case what is to be known of it.
+        is_known: whether a unit of a case is.
+        batch: largest group.
+        ablations: what the model has that can be left out.
+    """
     groups: dict[frozenset[str], list[int]] = {}
     for case, wanted in units.items():
         missing = {unit for unit in wanted if not is_known(unit, case)}
@@ -96,7 +106,11 @@ def work_of(units: dict[int, list[str]], *, is_known: Callable[[str, int], bool]
         for part in (missing - crossed, crossed):
             if part:
                 groups.setdefault(frozenset(part), []).append(case)
-    return [Work(tuple(some), part) for part, cases in groups.items() for some in _split(cases, batch)]
+    return [
+        Work(tuple(some), part, ablations if part & {"parts", "parts_sheets"} else ())
+        for part, cases in groups.items()
+        for some in _split(cases, batch)
+    ]
 
 
 def _split(cases: Sequence[int], size: int) -> Iterator[Sequence[int]]:

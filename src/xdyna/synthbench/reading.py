@@ -21,8 +21,8 @@ LEAST_PERSON = 0.005
 
 TextureReader = Callable[..., np.ndarray]
 """(clips, *, masks, part, device) -> features (n d), as `evaluation.networks.texture.texture_features`."""
-FaceComparer = Callable[[np.ndarray, np.ndarray], "list[float | None]"]
-"""Generated and true frames (f h w 3) uint8 -> cosine of the two faces of each frame, None where one is missing."""
+FaceComparer = Callable[[np.ndarray, np.ndarray, np.ndarray], "list[float | None]"]
+"""Generated and true frames (f h w 3) uint8, heads (f 3) -> each frame's cosine, None where a face is missing."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Reader:
         )  # fmt: skip
         for row, reading in zip(people, readings, strict=True):
             parts[row].update(reading)
-            parts[row].update(self._faces(video[row], truth.frames[row]))
+            parts[row].update(self._faces(video[row], truth, row))
         features: list[Features] = [{} for _ in parts]
         if distances and self.texture is not None:
             features = self._features(video, truth)
@@ -77,11 +77,12 @@ class Reader:
         readings = read_person(video, body=body, head=head, expression=expression, judge=self.judge)
         return [Measured(reading) for reading in readings]
 
-    def _faces(self, video: torch.Tensor, truth: torch.Tensor) -> dict[str, Part]:
+    def _faces(self, video: torch.Tensor, truth: Truth, row: int) -> dict[str, Part]:
         """face_cos: mean cosine over the frames in which both faces are found; face_found: share of such frames."""
         if self.faces is None:
             return {}
-        cosines = self.faces(to_bytes(video), to_bytes(truth))
+        heads = truth.head[row].float().cpu().numpy()
+        cosines = self.faces(to_bytes(video), to_bytes(truth.frames[row]), heads)
         found = [value for value in cosines if value is not None]
         parts = {"face_found": mean(len(found) / len(cosines), len(cosines))}
         if found:

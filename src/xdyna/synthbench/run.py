@@ -19,7 +19,7 @@ from xdyna.synthbench.cases import case_params, people_of
 from xdyna.synthbench.generation import Animator
 from xdyna.synthbench.networks import find_reader
 from xdyna.synthbench.options import FROZEN_CASES, FROZEN_FRAMES, SynthbenchOptions
-from xdyna.synthbench.plan import units_of, work_of
+from xdyna.synthbench.plan import ABLATIONS, units_of, work_of
 from xdyna.synthbench.reading import Reader
 from xdyna.synthbench.records import Record, Records
 from xdyna.synthbench.report import build_report, knob_panels
@@ -110,7 +110,9 @@ def measure(
     if pipeline.hash is not None and not options.fresh:
         held = {key: record for key in wanted if (record := records.find(*key)) is not None}
     batch = options.batch or (1 if pipeline.device.type == "cpu" else GPU_BATCH)
-    todo = work_of(units, is_known=lambda unit, case: (unit, case) in held, batch=batch)
+    todo = work_of(
+        units, is_known=lambda unit, case: (unit, case) in held, batch=batch, ablations=_ablations(pipeline)
+    )
     total, done = sum(work.clips for work in todo), 0
 
     def count(clips: int) -> None:
@@ -123,7 +125,8 @@ def measure(
         animator, reader, options.frames, _size(pipeline, options), options.modelled_share, tuple(people),
         folder, count,
     )  # fmt: skip
-    count(0)
+    if todo:
+        count(0)
     for work in todo:
         with memory_advice(pipeline.device):
             made = bench.measure(work)
@@ -140,6 +143,12 @@ def measure(
     with whole_file(folder / "report.md", overwrite=True) as path:
         path.write_text(markdown(report), encoding="utf-8")
     return report
+
+
+def _ablations(pipeline: XDynaPipeline) -> tuple[str, ...]:
+    """Which parts this model has that can be left out."""
+    lacks = {"no_pose": pipeline.pose_controlnet is None, "no_face": pipeline.face_controlnet is None}
+    return tuple(name for name in ABLATIONS if not lacks.get(name, False))
 
 
 def _size(pipeline: XDynaPipeline, options: SynthbenchOptions) -> tuple[int, int]:
@@ -171,7 +180,7 @@ def _header(
     still = case_params(cases, frames=options.frames).scene.still()
     frozen = options.cases == FROZEN_CASES and options.frames == FROZEN_FRAMES and not options.modelled_share
     return {
-        "model": pipeline.name, "cases": options.cases, "people": sum(case in people for case in cases),
+        "folder": pipeline.name, "cases": options.cases, "people": sum(case in people for case in cases),
         "still": int(still.sum()), "frozen": frozen, "suites": list(options.suite),
         "seconds_per_clip": round(sum(timed) / len(timed), 3) if timed else None,
     }  # fmt: skip

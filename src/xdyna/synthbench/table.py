@@ -115,7 +115,7 @@ def _protocol(report: Mapping[str, Any]) -> str:
     speed = "" if report["seconds_per_clip"] is None else f", {report['seconds_per_clip']} s a clip"
     apart = "" if report["frozen"] else " (not the whole frozen set)"
     return (
-        f"{report['model']}: {report['cases']} held-out cases ({report['people']} with people){apart}, "
+        f"{report['folder']}: {report['cases']} held-out cases ({report['people']} with people){apart}, "
         f"{report['frames']} frames, {report['steps']} steps, seed {report['seed']}, "
         f"{report['size'][0]} x {report['size'][1]}, {report['device']}, {report['dtype']}{speed}. "
         "In brackets: 95 % bootstrap interval over clips, clips."

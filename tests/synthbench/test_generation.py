@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xdyna.conditions.keypoints import PARTS, Keypoints
+from xdyna.options import AnimateOptions
+from xdyna.pipeline import XDynaPipeline
+from xdyna.synthbench.cases import Job, case_params, own_job, people_of, render_params, to_bytes
+from xdyna.synthbench.generation import Animator, Strengths
+from xdyna.synthbench.retargeting import retargeted
+
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    batch = render_params(case_params([4, 5], frames=3), size=SIZE, device="cpu")
+    return own_job(batch, [4, 5])
+
+
+def test_a_case_gives_the_same_clip_alone_and_among_others(pipeline: XDynaPipeline, job: Job) -> None:
+    animator = Animator(pipeline)
+    both = animator(job)
+    assert both.shape == (2, 3, 3, *SIZE)
+    alone = animator(Job(job.reference[1:], job.pose[1:], job.face[1:], job.seeds[1:]))
+    assert (both[1] - alone[0]).abs().max() <= 1 / 255 + 1e-6
+    assert animator.clips == 3
+    assert animator.seconds > 0
+
+
+def test_a_case_gives_what_the_product_gives(pipeline: XDynaPipeline, tmp_path: Path) -> None:
+    """The pipeline, fed the case's own picture, video and keypoints, makes the clip that is measured."""
+    cases = people_of(8, frames=3)[:2]
+    own, theirs = (render_params(case_params([case], frames=3), size=SIZE, device="cpu") for case in cases)
+    driven = retargeted(own, theirs, cases[:1])
+    measured = Animator(pipeline)(driven.job)[0]
+    for name, batch, frames in (("driver", theirs, slice(1, None)), ("reference", own, slice(0, 1))):
+        points = {part: getattr(batch, part)[0, frames].numpy() for part in PARTS}
+        Keypoints(**points, size=SIZE).save(tmp_path / f"{name}.npz")
+    options = AnimateOptions(
+        model="tiny", detector="given", keypoints=str(tmp_path / "driver.npz"), seed=cases[0],
+        reference_keypoints=str(tmp_path / "reference.npz"), size="64x64",
+    )  # fmt: skip
+    output = pipeline(to_bytes(own.frames[0, :1])[0], to_bytes(theirs.frames[0, 1:]), options=options)
+    gap = np.abs(output.frames.astype(int) - to_bytes(measured).astype(int))
+    assert gap.max() <= 1
+
+
+def test_energy_reaches_the_network(pipeline: XDynaPipeline, job: Job) -> None:
+    animator = Animator(pipeline)
+    still, lively = animator(job, energy=0.0), animator(job, energy=17.0)
+    assert not torch.equal(still, lively)
+    each = animator(job, energy=torch.tensor([0.0, 17.0]))
+    assert (each[0] - still[0]).abs().max() <= 1 / 255 + 1e-6
+    assert (each[1] - lively[1]).abs().max() <= 1 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("part", ["pose", "face", "reference"])
+def test_a_part_is_left_out_as_the_product_leaves_it_out(
+    pipeline: XDynaPipeline, job: Job, part: str
+) -> None:
+    animator = Animator(pipeline)
+    without = animator(job, strengths=Strengths(**{part: 0.0}))
+    assert not torch.equal(without, animator(job))
+    if part != "reference":
+        # what is left out cannot matter
+        other = {"pose": torch.zeros_like(job.pose), "face": torch.zeros_like(job.face)}[part]
+        swapped = dataclasses.replace(job, **{part: other})
+        assert torch.equal(without, animator(swapped, strengths=Strengths(**{part: 0.0})))
