@@ -8,10 +8,12 @@ import torch
 
 from xdyna.errors import InputError
 from xdyna.evaluation.faces.found import Face
+from xdyna.evaluation.judge import Judge
 from xdyna.evaluation.registry import VARIABLE
 from xdyna.synthbench.cases import case_params, render_params
 from xdyna.synthbench.measures import Truth
 from xdyna.synthbench.networks import JUDGE, HeadFaces, find_reader
+from xdyna.synthbench.reading import Reader
 
 
 class BrightSpots:
@@ -98,9 +100,21 @@ def test_features_are_asked_for_by_part_of_the_picture() -> None:
     truth = Truth.of(batch)
     plain = reader(truth.frames, truth, distances=False)
     assert all(not one.features for one in plain)
-    seeing = type(reader)(judge=reader.judge, texture=share)
+    seeing = Reader(judge=reader.judge, texture=share)
     scene, person = seeing(truth.frames, truth)
     assert asked == [("all", 2), ("fg", 1), ("bg", 2)], "who is not there has no foreground"
     assert set(scene.features) == {"all", "bg"}
-    assert person.features["fg"][0] == pytest.approx(float((truth.mask[1] > 0.5).float().mean()), rel=1e-5)
+    assert person.features["fg"][0][0] == pytest.approx(float((truth.mask[1] > 0.5).float().mean()), rel=1e-5)
     assert torch.tensor(person.features["all"]).isfinite().all()
+
+
+@pytest.mark.parametrize(("frames", "windows"), [(3, [3]), (16, [16]), (20, [16]), (33, [16, 16])])
+def test_long_clips_are_read_in_windows(frames: int, windows: list[int]) -> None:
+    def count(clips: list[np.ndarray], **_: object) -> np.ndarray:
+        return np.array([[len(clip)] for clip in clips])
+
+    batch = render_params(case_params([1], frames=frames), size=(32, 32), device="cpu")
+    truth = Truth.of(batch)
+    (read,) = Reader(Judge(8), texture=count)(truth.frames, truth)
+    assert read.features["all"] == [[float(length)] for length in windows]
+    assert "fg" not in read.features

@@ -16,6 +16,8 @@ from xdyna.synthbench.measures import Truth, read_person, read_pixels
 from xdyna.synthbench.records import Features, Measured
 
 PARTS_OF_A_PICTURE = ("all", "fg", "bg")
+TEXTURE_FRAMES = 16
+"""Frames that the texture network takes at a time, at most."""
 LEAST_PERSON = 0.005
 """Share of a clip's pixels that the person must cover for its foreground to count."""
 
@@ -96,11 +98,27 @@ class Reader:
         out: list[Features] = [{} for _ in clips]
         shown = [index for index, mask in enumerate(masks) if mask.mean() >= LEAST_PERSON]
         for part in PARTS_OF_A_PICTURE:
-            rows = shown if part == "fg" else list(range(len(clips)))
+            rows = [
+                (row, window)
+                for row in (shown if part == "fg" else range(len(clips)))
+                for window in _windows(len(clips[row]))
+            ]
             found = self.texture(
-                [clips[row] for row in rows], masks=[masks[row] for row in rows], part=part,
+                [clips[row][window] for row, window in rows],
+                masks=[masks[row][window] for row, window in rows],
+                part=part,
                 device=video.device,
-            )  # fmt: skip
-            for row, values in zip(rows, found, strict=True):
-                out[row][part] = [float(np.float32(value)) for value in values]
+            )
+            for (row, _), values in zip(rows, found, strict=True):
+                out[row].setdefault(part, []).append([float(np.float32(value)) for value in values])
         return out
+
+
+def _windows(frames: int) -> list[slice]:
+    """Windows of `TEXTURE_FRAMES` beside each other; what is left over at the end of a longer clip is left out."""
+    if frames < TEXTURE_FRAMES:
+        return [slice(None)]
+    return [
+        slice(begin, begin + TEXTURE_FRAMES)
+        for begin in range(0, frames - TEXTURE_FRAMES + 1, TEXTURE_FRAMES)
+    ]

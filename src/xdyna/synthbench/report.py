@@ -30,7 +30,9 @@ PLAIN: dict[str, tuple[str, str]] = {
     "face_cos": ("model", "face_cos"),
 }
 """The report's plain numbers, and which figure of which block each is."""
-TRUTH_OF = {"cross_rendered": "cross_rendered_truth", "parts": "parts.truth"}
+TRUTH_OF = {
+    "cross_rendered": "cross_rendered_truth", "cross_rendered_truth": "cross_rendered_truth", "parts": "parts.truth",
+}  # fmt: skip
 """Which block holds the true clips of a block; "truth" for all others."""
 KEPT_BY_KNOB = ("joint_error_pct", "psnr_person", "psnr_head")
 """What the knob should not change."""
@@ -71,8 +73,8 @@ class Findings:
             cases = [case for case in made if case in true and part in made[case] and part in true[case]]
             if len(cases) < 2:
                 continue
-            sets = [np.array([held[case][part] for case in cases]) for held in (made, true)]
-            ids = np.array(cases)
+            sets = [np.concatenate([np.array(held[case][part]) for case in cases]) for held in (made, true)]
+            ids = np.repeat(cases, [len(made[case][part]) for case in cases])
             distance = frechet_with_interval(sets[0], sets[1], clips=(ids, ids), paired=True)
             frames = sum(self._frames[case] for case in cases)
             found[f"dtfvd_synth.{part}"] = Figure(
