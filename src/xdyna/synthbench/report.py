@@ -36,6 +36,11 @@ TRUTH_OF = {
 """Which block holds the true clips of a block; "truth" for all others."""
 KEPT_BY_KNOB = ("joint_error_pct", "psnr_person", "psnr_head")
 """What the knob should not change."""
+CHANGED_BY_PARTS = (
+    "psnr_still", "psnr_person", "psnr_head", "joint_error_pct", "expressions.mouth_open", "expressions.smile",
+    "expressions.lid", "expressions.gaze_x", "scene_motion", "still_motion",
+)  # fmt: skip
+"""What leaving out a part may change."""
 
 
 class Findings:
@@ -117,9 +122,11 @@ def build_report(
         }
         if inside:
             report[family] = inside
+    for family, base, kept in (("parts", "full", CHANGED_BY_PARTS), ("knob", "none", KEPT_BY_KNOB)):
+        for name, block in report.get(family, {}).items():
+            block["change"] = nested(changes(findings.tally, f"{family}.{name}", f"{family}.{base}", kept))
     if "knob" in report:
-        changes = knob_changes(findings.tally)
-        report["knob"] = {name: {**report["knob"][name], "change": nested(changes[name])} for name in TOLD}
+        report["knob"] = {name: report["knob"][name] for name in TOLD}
     return report
 
 
@@ -133,12 +140,10 @@ def lookup(block: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     return place
 
 
-def knob_changes(tally: Tally) -> dict[str, dict[str, Figure]]:
-    """For each way of telling, how much figures differ from those of being told nothing, on the same clips."""
-    return {
-        name: {kept: tally.change(f"knob.{name}", "knob.none", kept) for kept in KEPT_BY_KNOB}
-        for name in TOLD
-    }
+def changes(tally: Tally, block: str, base: str, names: Sequence[str]) -> dict[str, Figure]:
+    """How much figures of a block differ from those of another one of the same clips, paired by clip."""
+    found = {name: tally.change(block, base, name) for name in names}
+    return {name: figure for name, figure in found.items() if figure.clips}
 
 
 def knob_panels(records: Sequence[Record]) -> dict[str, Any]:
