@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-
 from tests.metrics_parity.fixture import Case, Check, UnknownCase
+
 from xdyna.evaluation.frechet import Covariance, frechet_distance
 
 EXACT, ROOT = 1e-8, 1e-6
