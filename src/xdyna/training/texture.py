@@ -49,7 +49,8 @@ MODELLED_SHARE = 0.2
 
 _STILL, _PLAYS, _SHUFFLED = range(len(TEMPOS))
 _PERSON = KINDS.index("person")
-_FROZEN_SHARE, _SHUFFLED_SHARE = 0.15, 0.15
+_FROZEN_SHARE, _SHUFFLED_SHARE, _CROPPED_SHARE = 0.15, 0.15, 0.5
+_SMALLEST_CROP = 44
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class TextureTraining:
             falls to 0 along a cosine.
     """
 
-    clips: int = 9600
+    clips: int = 3600
     seed: int = 0
-    steps: int = 2400
+    steps: int = 1300
     batch: int = 64
     rate: float = 3e-3
     decay: float = 0.03
@@ -196,7 +197,8 @@ def draw_lesson(pool: TexturePool, chance: np.random.Generator, batch: int) -> T
     """Clips as the evaluation shows them: whole, the person cut out, or the person alone, what is left out black.
 
     A third of the scenes without people get a hole of another clip's person. 15 % of the clips stand still (one frame
-    of theirs again and again; at times the hole moves on), 15 % have their frames out of order; the rest plays.
+    of theirs again and again; at times the hole moves on), 15 % have their frames out of order; the rest plays. Half are
+    cropped and brought back to size, half mirrored.
     """
     people = np.flatnonzero(pool.human)
     clips, kinds, tempos = [], [], []
@@ -222,6 +224,11 @@ def draw_lesson(pool: TexturePool, chance: np.random.Generator, batch: int) -> T
         if part != "all":
             share = torch.from_numpy(mask[holes]).float() / 255
             clip = clip * (share if part == "fg" else 1 - share)
+        if chance.random() < _CROPPED_SHARE:
+            side = int(chance.integers(_SMALLEST_CROP, SIDE))
+            top, left = chance.integers(SIDE - side + 1, size=2)
+            crop = clip[..., top : top + side, left : left + side]
+            clip = functional.interpolate(crop, (SIDE, SIDE), mode="bilinear")
         clips.append(clip.flip(-1) if chance.random() < 0.5 else clip)
         kinds.append(_PERSON if part == "fg" else kind)
         shuffled = moves and _FROZEN_SHARE <= fate < _FROZEN_SHARE + _SHUFFLED_SHARE

@@ -49,8 +49,6 @@ TEMPOS = ("still", "plays", "shuffled")
 Part = Literal["all", "fg", "bg"]
 PARTS: tuple[Part, ...] = ("all", "fg", "bg")
 
-_DIFFERENCE_SCALE = 4.0
-
 
 class TextureReading(NamedTuple):
     """What the network says about b clips.
@@ -74,7 +72,8 @@ class _Layer(nn.Sequential):
     def __init__(
         self, given: int, made: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
     ) -> None:
-        padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2, (kernel[2] - 1) // 2)
+        # patches of four lie side by side; kernels of three reach over the border
+        padding = (kernel[0] // 2 if kernel[0] == 3 else 0, *(2 * (1 if kernel[1] == 3 else 0,)))
         super().__init__(
             nn.Conv3d(given, made, kernel, stride, padding, bias=False), nn.BatchNorm3d(made), nn.ReLU()
         )
@@ -95,24 +94,25 @@ class _Residual(nn.Module):
 class TextureNet(nn.Module):
     """(2+1)D convolutions over pictures and their changes, averaged over time and space.
 
-    Its input holds six channels: the picture, and four times its difference from the frame before.
+    Its first layer sees six channels: the picture, and its difference from the frame before.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        one, half, slow = (1, 1, 1), (1, 2, 2), (2, 1, 1)
+        half, slow = (1, 2, 2), (2, 1, 1)
         self.layers = nn.Sequential(
-            _Layer(6, 24, (1, 4, 4), half),
-            _Layer(24, 40, (1, 3, 3), half),
-            _Layer(40, 40, (3, 1, 1), one),
-            _Layer(40, 64, (1, 3, 3), half),
-            _Layer(64, 64, (3, 1, 1), slow),
+            _Layer(6, 40, (1, 4, 4), (1, 4, 4)),
+            _Layer(40, 48, (3, 1, 1), slow),
+            _Layer(48, 64, (1, 3, 3), half),
             _Residual(64),
             _Layer(64, WIDTH, (1, 3, 3), half),
             _Layer(WIDTH, WIDTH, (3, 1, 1), slow),
             _Residual(WIDTH),
             _Residual(WIDTH),
         )
+        # differences are small beside pictures; nothing but the start of training changes with this
+        with torch.no_grad():
+            self.layers[0][0].weight[:, 3:] *= 4
         self.drop = nn.Dropout(0.1)
         self.kinds = nn.Linear(WIDTH, len(KINDS))
         self.tempos = nn.Linear(WIDTH, len(TEMPOS))
@@ -120,12 +120,24 @@ class TextureNet(nn.Module):
 
     def forward(self, clips: Tensor) -> TextureReading:
         """(b 3 16 64 64) float in [0, 1] -> what it says about them."""
-        before = torch.cat([clips[:, :, :1], clips[:, :, :-1]], 2)
-        seen = torch.cat([2 * clips - 1, _DIFFERENCE_SCALE * (clips - before)], 1)
-        seen = seen.contiguous(memory_format=torch.channels_last_3d)
-        features = self.layers(seen).float().mean((2, 3, 4))
+        features = self.layers(_with_changes(clips)).float().mean((2, 3, 4))
         kept = self.drop(features)
         return TextureReading(features, self.kinds(kept), self.tempos(kept), self.energy(kept)[:, 0])
+
+
+def _with_changes(clips: Tensor) -> Tensor:
+    """(b 6 f h w) clips (b 3 f h w) and their differences from the frame before, 0 at the first one.
+
+    Channels lie last in memory: convolutions on the CPU take half the time.
+    """
+    device = clips.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else clips.dtype
+    last = clips.permute(0, 2, 3, 4, 1)
+    seen = torch.empty((*last.shape[:4], 6), dtype=dtype, device=clips.device)
+    seen[..., :3] = last
+    seen[:, 0, ..., 3:] = 0
+    seen[:, 1:, ..., 3:] = last[:, 1:] - last[:, :-1]
+    return seen.permute(0, 4, 1, 2, 3)
 
 
 def change_of(clips: Tensor) -> Tensor:
