@@ -73,7 +73,8 @@ class _Layer(nn.Sequential):
         self, given: int, made: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
     ) -> None:
         # patches of four lie side by side; kernels of three reach over the border
-        padding = (kernel[0] // 2 if kernel[0] == 3 else 0, *(2 * (1 if kernel[1] == 3 else 0,)))
+        around = int(kernel[1] == 3)
+        padding = (int(kernel[0] == 3), around, around)
         super().__init__(
             nn.Conv3d(given, made, kernel, stride, padding, bias=False), nn.BatchNorm3d(made), nn.ReLU()
         )
@@ -112,7 +113,7 @@ class TextureNet(nn.Module):
         )
         # differences are small beside pictures; nothing but the start of training changes with this
         with torch.no_grad():
-            self.layers[0][0].weight[:, 3:] *= 4
+            next(self.layers.parameters())[:, 3:].mul_(4)
         self.drop = nn.Dropout(0.1)
         self.kinds = nn.Linear(WIDTH, len(KINDS))
         self.tempos = nn.Linear(WIDTH, len(TEMPOS))
