@@ -86,6 +86,12 @@ def test_plain_numbers_stand_at_the_top(reported: tuple[Path, dict[str, Any]]) -
             assert place is None
             assert report["unavailable"][name.split(".")[0]].startswith("unavailable: needs ")
     assert report["seed"] == 0
+    assert report["dtfvd_synth"]["all"] > 0
+    assert report["dtfvd_synth"]["bg"] > 0
+    assert report["truth"]["dtfvd_synth"]["all"]["value"] == 0
+    assert report["parts"]["truth"]["dtfvd_synth"]["fg"]["value"] == 0
+    assert report["cross_rendered_truth"]["dtfvd_synth"]["all"]["value"] == 0
+    assert report["cross_rendered"]["dtfvd_synth"]["all"]["value"] > 0
     assert report["joint_error_cross_pct"] is not None
 
 

@@ -11,13 +11,11 @@ import torch
 
 from xdyna.evaluation.figures import Part, mean
 from xdyna.evaluation.judge import Judge
+from xdyna.evaluation.networks.texture import FRAMES, PARTS
 from xdyna.synthbench.cases import to_bytes
 from xdyna.synthbench.measures import Truth, read_person, read_pixels
 from xdyna.synthbench.records import Features, Measured
 
-PARTS_OF_A_PICTURE = ("all", "fg", "bg")
-TEXTURE_FRAMES = 16
-"""Frames that the texture network takes at a time, at most."""
 LEAST_PERSON = 0.005
 """Share of a clip's pixels that the person must cover for its foreground to count."""
 
@@ -97,7 +95,7 @@ class Reader:
         masks = [(clip[:, 0] > 0.5).cpu().numpy() for clip in truth.mask]
         out: list[Features] = [{} for _ in clips]
         shown = [index for index, mask in enumerate(masks) if mask.mean() >= LEAST_PERSON]
-        for part in PARTS_OF_A_PICTURE:
+        for part in PARTS:
             rows = [
                 (row, window)
                 for row in (shown if part == "fg" else range(len(clips)))
@@ -115,10 +113,7 @@ class Reader:
 
 
 def _windows(frames: int) -> list[slice]:
-    """Windows of `TEXTURE_FRAMES` beside each other; what is left over at the end of a longer clip is left out."""
-    if frames < TEXTURE_FRAMES:
+    """Windows of as many frames as the network takes, beside each other; what is left at a long clip's end is not read."""
+    if frames < FRAMES:
         return [slice(None)]
-    return [
-        slice(begin, begin + TEXTURE_FRAMES)
-        for begin in range(0, frames - TEXTURE_FRAMES + 1, TEXTURE_FRAMES)
-    ]
+    return [slice(begin, begin + FRAMES) for begin in range(0, frames - FRAMES + 1, FRAMES)]

@@ -10,8 +10,8 @@ import numpy as np
 
 from xdyna.evaluation.figures import Figure, Tally, nested
 from xdyna.evaluation.frechet import frechet_with_interval
+from xdyna.evaluation.networks.texture import PARTS
 from xdyna.synthbench.plan import KNOBS, TOLD
-from xdyna.synthbench.reading import PARTS_OF_A_PICTURE
 from xdyna.synthbench.records import Features, Record
 
 PLAIN: dict[str, tuple[str, str]] = {
@@ -74,7 +74,7 @@ class Findings:
         """dtfvd_synth.PART: Frechet distance of the texture network's features from those of the true clips."""
         true = self._features.get(TRUTH_OF.get(block.split(".")[0], "truth"), {})
         made, found = self._features.get(block, {}), {}
-        for part in PARTS_OF_A_PICTURE:
+        for part in PARTS:
             cases = [case for case in made if case in true and part in made[case] and part in true[case]]
             if len(cases) < 2:
                 continue
