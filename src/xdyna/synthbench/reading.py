@@ -113,7 +113,7 @@ class Reader:
 
 
 def _windows(frames: int) -> list[slice]:
-    """Windows of as many frames as the network takes, beside each other; what is left at a long clip's end is not read."""
+    """Windows of as many frames as the network takes, side by side; the rest of a long clip is not read."""
     if frames < FRAMES:
         return [slice(None)]
     return [slice(begin, begin + FRAMES) for begin in range(0, frames - FRAMES + 1, FRAMES)]
