@@ -12,7 +12,7 @@ SETTINGS = {"hash": "abc", "steps": 8, "size": [64, 64]}
 
 
 def record(files: tuple[str, ...] = ()) -> Record:
-    block = Measured({"psnr": mean(20.123456789, 16)}, {"all": [0.1, 1e-7]})
+    block = Measured({"psnr": mean(20.123456789, 16)}, {"all": [[0.1, 1e-7], [0.2, 3.0]]})
     return Record("self", 7, {"model": block}, files, 1.5)
 
 

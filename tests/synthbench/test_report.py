@@ -24,7 +24,7 @@ def records(*, features: bool = True) -> list[Record]:
     for case in range(6):
         true = generator.normal(size=8)
         made = true + generator.normal(size=8)
-        values = ({"all": list(true), "bg": list(true)}, {"all": list(made), "bg": list(made + 1)})
+        values = ({"all": [list(true)], "bg": [list(true)]}, {"all": [list(made)], "bg": [list(made + 1)]})
         blocks = {
             name: Measured(
                 {"psnr_all": mean(20.0 + case, 16), "psnr_still": mean(20.0, 16)}, row if features else {}
@@ -59,7 +59,7 @@ def test_plain_numbers_and_their_blocks() -> None:
 def test_distances_are_those_of_the_features() -> None:
     given = records()
     report = build_report(given, HEADER, unavailable={})
-    sets = [np.array([one.blocks[name].features["bg"] for one in given]) for name in ("model", "truth")]
+    sets = [np.array([one.blocks[name].features["bg"][0] for one in given]) for name in ("model", "truth")]
     assert report["dtfvd_synth"]["bg"] == pytest.approx(frechet_distance(*sets), abs=1e-4)
     assert report["dtfvd_synth"]["all"] < report["dtfvd_synth"]["bg"]
     assert report["dtfvd_synth"]["fg"] is None, "no clip has a foreground"

@@ -86,6 +86,12 @@ def test_plain_numbers_stand_at_the_top(reported: tuple[Path, dict[str, Any]]) -
             assert place is None
             assert report["unavailable"][name.split(".")[0]].startswith("unavailable: needs ")
     assert report["seed"] == 0
+    assert report["dtfvd_synth"]["all"] > 0
+    assert report["dtfvd_synth"]["bg"] > 0
+    assert report["truth"]["dtfvd_synth"]["all"]["value"] == 0
+    assert report["parts"]["truth"]["dtfvd_synth"]["fg"]["value"] == 0
+    assert report["cross_rendered_truth"]["dtfvd_synth"]["all"]["value"] == 0
+    assert report["cross_rendered"]["dtfvd_synth"]["all"]["value"] > 0
     assert report["joint_error_cross_pct"] is not None
 
 
@@ -106,6 +112,10 @@ def test_parts_are_left_out_one_at_a_time(reported: tuple[Path, dict[str, Any]])
     assert all(block["joint_error_pct"]["clips"] == 2 for block in parts.values())
     assert len({block["psnr"]["value"] for block in parts.values()}) == 6
     assert parts["full"]["psnr"] == reported[1]["model"]["psnr"]
+    assert parts["full"]["change"]["joint_error_pct"]["value"] == 0
+    for name in ("no_pose", "no_adapter"):
+        apart = parts[name]["joint_error_pct"]["value"] - parts["full"]["joint_error_pct"]["value"]
+        assert parts[name]["change"]["joint_error_pct"]["value"] == pytest.approx(apart, abs=2e-4)
     text = (reported[0] / "report.md").read_text()
     assert "| no adapter |" in text
     assert "| the reference, copied |" in text

@@ -14,6 +14,7 @@ import torch
 from xdyna.evaluation.faces.found import FaceDetector
 from xdyna.evaluation.faces.measure import ClipFaces, FaceEmbedder, face_cos
 from xdyna.evaluation.judge import Judge
+from xdyna.evaluation.networks.texture import ASSET, texture_features
 from xdyna.evaluation.packaged import find_packaged
 from xdyna.evaluation.registry import MissingWeights
 from xdyna.synthbench.reading import Reader, TextureReader
@@ -73,13 +74,8 @@ def find_texture() -> tuple[TextureReader, str]:
     Raises:
         MissingWeights: this checkout has none.
     """
-    source = "the package's assets; `python -m xdyna.training.texture` trains it"
-    try:
-        from xdyna.evaluation.networks.texture import ASSET, texture_features
-    except ModuleNotFoundError as error:
-        raise MissingWeights("texture.safetensors", source) from error
     if not ASSET.is_file():
-        raise MissingWeights(ASSET.name, source)
+        raise MissingWeights(ASSET.name, "the package's assets; `python -m xdyna.training.texture` trains it")
     return texture_features, f"dtfvd[synth] {file_hash(ASSET)}"
 
 

@@ -11,11 +11,11 @@ import torch
 
 from xdyna.evaluation.figures import Part, mean
 from xdyna.evaluation.judge import Judge
+from xdyna.evaluation.networks.texture import FRAMES, PARTS
 from xdyna.synthbench.cases import to_bytes
 from xdyna.synthbench.measures import Truth, read_person, read_pixels
 from xdyna.synthbench.records import Features, Measured
 
-PARTS_OF_A_PICTURE = ("all", "fg", "bg")
 LEAST_PERSON = 0.005
 """Share of a clip's pixels that the person must cover for its foreground to count."""
 
@@ -95,12 +95,25 @@ class Reader:
         masks = [(clip[:, 0] > 0.5).cpu().numpy() for clip in truth.mask]
         out: list[Features] = [{} for _ in clips]
         shown = [index for index, mask in enumerate(masks) if mask.mean() >= LEAST_PERSON]
-        for part in PARTS_OF_A_PICTURE:
-            rows = shown if part == "fg" else list(range(len(clips)))
+        for part in PARTS:
+            rows = [
+                (row, window)
+                for row in (shown if part == "fg" else range(len(clips)))
+                for window in _windows(len(clips[row]))
+            ]
             found = self.texture(
-                [clips[row] for row in rows], masks=[masks[row] for row in rows], part=part,
+                [clips[row][window] for row, window in rows],
+                masks=[masks[row][window] for row, window in rows],
+                part=part,
                 device=video.device,
-            )  # fmt: skip
-            for row, values in zip(rows, found, strict=True):
-                out[row][part] = [float(np.float32(value)) for value in values]
+            )
+            for (row, _), values in zip(rows, found, strict=True):
+                out[row].setdefault(part, []).append([float(np.float32(value)) for value in values])
         return out
+
+
+def _windows(frames: int) -> list[slice]:
+    """Windows of as many frames as the network takes, side by side; the rest of a long clip is not read."""
+    if frames < FRAMES:
+        return [slice(None)]
+    return [slice(begin, begin + FRAMES) for begin in range(0, frames - FRAMES + 1, FRAMES)]

@@ -18,8 +18,8 @@ from xdyna.evaluation.figures import KINDS, Part
 
 logger = logging.getLogger(__name__)
 
-Features = dict[str, list[float]]
-"""Of one clip, by part of the picture ("all", "fg", "bg"): what a video network makes of it."""
+Features = dict[str, list[list[float]]]
+"""Of one clip, by part of the picture ("all", "fg", "bg"): what a video network makes of its windows, a row each."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Records:
 
 def _measured(block: Mapping[str, Any]) -> Measured:
     parts = {name: _part(*held) for name, held in block["parts"].items()}
-    return Measured(parts, {part: [float(n) for n in row] for part, row in block["features"].items()})
+    features = {part: [[float(n) for n in row] for row in rows] for part, rows in block["features"].items()}
+    return Measured(parts, features)
 
 
 def _part(kind: str, sums: Sequence[float], frames: int) -> Part:

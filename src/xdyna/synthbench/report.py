@@ -10,8 +10,8 @@ import numpy as np
 
 from xdyna.evaluation.figures import Figure, Tally, nested
 from xdyna.evaluation.frechet import frechet_with_interval
+from xdyna.evaluation.networks.texture import PARTS
 from xdyna.synthbench.plan import KNOBS, TOLD
-from xdyna.synthbench.reading import PARTS_OF_A_PICTURE
 from xdyna.synthbench.records import Features, Record
 
 PLAIN: dict[str, tuple[str, str]] = {
@@ -30,10 +30,17 @@ PLAIN: dict[str, tuple[str, str]] = {
     "face_cos": ("model", "face_cos"),
 }
 """The report's plain numbers, and which figure of which block each is."""
-TRUTH_OF = {"cross_rendered": "cross_rendered_truth", "parts": "parts.truth"}
+TRUTH_OF = {
+    "cross_rendered": "cross_rendered_truth", "cross_rendered_truth": "cross_rendered_truth", "parts": "parts.truth",
+}  # fmt: skip
 """Which block holds the true clips of a block; "truth" for all others."""
 KEPT_BY_KNOB = ("joint_error_pct", "psnr_person", "psnr_head")
 """What the knob should not change."""
+CHANGED_BY_PARTS = (
+    "psnr_still", "psnr_person", "psnr_head", "joint_error_pct", "expressions.mouth_open", "expressions.smile",
+    "expressions.lid", "expressions.gaze_x", "scene_motion", "still_motion",
+)  # fmt: skip
+"""What leaving out a part may change."""
 
 
 class Findings:
@@ -67,12 +74,12 @@ class Findings:
         """dtfvd_synth.PART: Frechet distance of the texture network's features from those of the true clips."""
         true = self._features.get(TRUTH_OF.get(block.split(".")[0], "truth"), {})
         made, found = self._features.get(block, {}), {}
-        for part in PARTS_OF_A_PICTURE:
+        for part in PARTS:
             cases = [case for case in made if case in true and part in made[case] and part in true[case]]
             if len(cases) < 2:
                 continue
-            sets = [np.array([held[case][part] for case in cases]) for held in (made, true)]
-            ids = np.array(cases)
+            sets = [np.concatenate([np.array(held[case][part]) for case in cases]) for held in (made, true)]
+            ids = np.repeat(cases, [len(made[case][part]) for case in cases])
             distance = frechet_with_interval(sets[0], sets[1], clips=(ids, ids), paired=True)
             frames = sum(self._frames[case] for case in cases)
             found[f"dtfvd_synth.{part}"] = Figure(
@@ -115,9 +122,11 @@ def build_report(
         }
         if inside:
             report[family] = inside
+    for family, base, kept in (("parts", "full", CHANGED_BY_PARTS), ("knob", "none", KEPT_BY_KNOB)):
+        for name, block in report.get(family, {}).items():
+            block["change"] = nested(changes(findings.tally, f"{family}.{name}", f"{family}.{base}", kept))
     if "knob" in report:
-        changes = knob_changes(findings.tally)
-        report["knob"] = {name: {**report["knob"][name], "change": nested(changes[name])} for name in TOLD}
+        report["knob"] = {name: report["knob"][name] for name in TOLD}
     return report
 
 
@@ -131,12 +140,10 @@ def lookup(block: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     return place
 
 
-def knob_changes(tally: Tally) -> dict[str, dict[str, Figure]]:
-    """For each way of telling, how much figures differ from those of being told nothing, on the same clips."""
-    return {
-        name: {kept: tally.change(f"knob.{name}", "knob.none", kept) for kept in KEPT_BY_KNOB}
-        for name in TOLD
-    }
+def changes(tally: Tally, block: str, base: str, names: Sequence[str]) -> dict[str, Figure]:
+    """How much figures of a block differ from those of another one of the same clips, paired by clip."""
+    found = {name: tally.change(block, base, name) for name in names}
+    return {name: figure for name, figure in found.items() if figure.clips}
 
 
 def knob_panels(records: Sequence[Record]) -> dict[str, Any]:

@@ -89,7 +89,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += _bars(report)
     if "parts" in report:
         lines += [
-            "", "What each part is for: the same people driven by their own clips, a part left out at a time.", "",
+            "",
+            "What each part is for: the same people driven by their own clips, a part left out at a time. "
+            "A star: the difference from the full model, clip by clip, has an interval without 0.",
+            "",
             *_parts(report["parts"]),
         ]  # fmt: skip
     if "knob" in report:
@@ -131,8 +134,19 @@ def _parts(parts: Mapping[str, Any]) -> list[str]:
     lines = [_row(["", *shown]), _row(["---"] * (1 + len(shown)))]
     for name, label in _PARTS.items():
         if name in parts:
-            lines.append(_row([label, *(_cell(lookup(parts[name], figure)) for figure in shown.values())]))
+            cells = [
+                _cell(lookup(parts[name], figure)) + _mark(lookup(parts[name], f"change.{figure}"))
+                for figure in shown.values()
+            ]
+            lines.append(_row([label, *cells]))
     return lines
+
+
+def _mark(change: Mapping[str, Any] | None) -> str:
+    """A star where the interval of a change leaves out 0."""
+    if change is None or change["low"] is None:
+        return ""
+    return " *" if change["low"] > 0 or change["high"] < 0 else ""
 
 
 def _knob(knob: Mapping[str, Any]) -> list[str]:
