@@ -104,7 +104,8 @@ def _loaders(device: str, options: EvaluateOptions) -> dict[str, Callable[[], Di
     def published(name: str) -> Callable[[], Distance]:
         return lambda: _published(name, device, options)
 
-    return {name: published(name) for name in SET_METRICS}
+    loaders = {name: published(name) for name in SET_METRICS}
+    return {**loaders, "dtfvd[synth]": lambda: _synthetic(device, options)}
 
 
 def _published(name: str, device: str, options: EvaluateOptions) -> Distance:
@@ -118,6 +119,24 @@ def _published(name: str, device: str, options: EvaluateOptions) -> Distance:
         return features_of_set(name, [frames], network, masks=given, region=part, step=step).rows
 
     return Distance(name, identity, rows, metric.covariance, step, metric.protocol)
+
+
+def _synthetic(device: str, options: EvaluateOptions) -> Distance:
+    """The small network of dynamic textures that ships with the package."""
+    from xdyna.evaluation.networks.texture import ASSET, FRAMES, texture_features
+
+    step = options.step or FRAMES
+
+    def rows(frames: np.ndarray, masks: np.ndarray | None, part: Region) -> np.ndarray:
+        starts = range(0, max(1, len(frames) - FRAMES + 1), step)
+        windows = [frames[start : start + FRAMES] for start in starts]
+        seen = None if masks is None else [masks[start : start + FRAMES] for start in starts]
+        return texture_features(windows, masks=seen, part=part, device=device)
+
+    return Distance(
+        "dtfvd[synth]", file_hash(ASSET), rows, "unbiased", step,
+        "our network of synthetic dynamic textures, windows of 16 frames, shorter clips played forth and back",
+    )  # fmt: skip
 
 
 def _measured(
