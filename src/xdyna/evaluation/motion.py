@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
-MARGIN = 1 / 32
-"""Share of the picture's shorter side round the person that counts as neither person nor scene."""
+from xdyna.evaluation.scene_motion import MARGIN, background
+
 STILL = 2.0
 """Largest change from frame to frame, of the blurred true picture, at which a place stands still; film is noisy."""
 STILL_SHARE = 0.02
@@ -118,10 +119,8 @@ def _excess(found: _Mean, noise: _Mean) -> float:
 
 def outside(person: np.ndarray) -> np.ndarray:
     """(f h w) masks -> (f h w) bool, True well outside of the person."""
-    reach = max(1, round(min(person.shape[1:]) * MARGIN))
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    masks = (np.asarray(person, np.float32) > 0.02).astype(np.uint8)
-    return np.stack([cv2.dilate(mask, kernel) == 0 for mask in masks])
+    masks = torch.from_numpy(np.asarray(person, np.float32))
+    return background(masks[None, :, None], MARGIN)[0, :, 0].numpy() > 0
 
 
 class _Mean:
