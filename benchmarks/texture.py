@@ -23,7 +23,7 @@ import torch
 
 from xdyna import media
 from xdyna.data.synthetic import HELD_OUT_SEED
-from xdyna.evaluation.frechet import frechet_with_interval
+from xdyna.evaluation.frechet import frechet_distance, frechet_with_interval
 from xdyna.evaluation.networks.texture import (
     ASSET,
     FRAMES,
@@ -144,32 +144,41 @@ def confusions(readings: Sequence[Reading], count: int = 8) -> list[dict[str, ob
 def distances(readings: Sequence[Reading], *, resamples: int = 100) -> list[dict[str, object]]:
     """Frechet distances between the first half, untouched, and the second half, spoiled.
 
-    Still scenes are the second half's clips of scenes that stand still, against the first half's that move; "moving
-    scenes" is that comparison's floor, between moving ones of as great a number.
+    "same" is the distance of the spoiled clips from themselves before: what a method loses that animates the very
+    clips it is measured against. Still scenes are the second half's clips of scenes that stand still, against the
+    first half's that move; "moving scenes" is that comparison's floor, between moving ones of as great a number.
     """
     half = len(readings) // 2
     rows: list[dict[str, object]] = []
 
-    def add(part: str, what: str, truth: list[np.ndarray], other: list[np.ndarray]) -> None:
+    def add(
+        part: str,
+        what: str,
+        truth: list[np.ndarray],
+        other: list[np.ndarray],
+        as_they_were: list[np.ndarray] | None = None,
+    ) -> None:
         if min(len(truth), len(other)) < 3:
             return
         result = frechet_with_interval(np.stack(truth), np.stack(other), resamples=resamples)
+        same = None if as_they_were is None else frechet_distance(np.stack(as_they_were), np.stack(other))
         rows.append(
             {"part": part, "what": what, "value": result.value, "low": result.low, "high": result.high,
-             "n": list(result.samples)}
+             "n": list(result.samples), "same": same}
         )  # fmt: skip
 
     for part in PARTS:
         truth = [r.features[part, "true"] for r in readings[:half] if (part, "true") in r.features]
         others = [r for r in readings[half:] if (part, "true") in r.features]
+        unspoiled = [r.features[part, "true"] for r in others]
         for how in SPOILED:
-            add(part, how, truth, [r.features[part, how] for r in others])
+            add(part, how, truth, [r.features[part, how] for r in others], unspoiled)
         for quarter in (1, 2):
+            frozen = np.random.default_rng(0).permutation(len(others)) % 4 < quarter
             mixed = [
-                r.features[part, "frozen" if place % 4 < quarter else "true"]
-                for place, r in enumerate(others)
+                r.features[part, "frozen" if stop else "true"] for r, stop in zip(others, frozen, strict=True)
             ]
-            add(part, f"{quarter} of 4 frozen", truth, mixed)
+            add(part, f"{quarter} of 4 frozen", truth, mixed, unspoiled)
     moving = [r.features["all", "true"] for r in readings[:half] if not r.human and not r.still]
     second = [r for r in readings[half:] if not r.human]
     still = [r.features["all", "true"] for r in second if r.still]

@@ -36,8 +36,8 @@ Held = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.fixture(scope="module")
 def held_out() -> Held:
-    """60 clips that no training sees: frames (n 16 64 64 3), masks (n 16 64 64), kinds, still ones."""
-    batches = [render_textures(SEED + 900_000 + chunk, size=64) for chunk in range(5)]
+    """48 clips that no training sees: frames (n 16 64 64 3), masks (n 16 64 64), kinds, still ones."""
+    batches = [render_textures(SEED + 900_000 + chunk, size=64) for chunk in range(4)]
     frames = torch.cat([batch.frames for batch in batches])
     return (
         (frames * 255).round().byte().permute(0, 1, 3, 4, 2).numpy(),
