@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from benchmarks import real_pairs
+import pytest
+from benchmarks import full_size, real_pairs
 
 from tests import tiny
 from xdyna import media
@@ -55,3 +57,31 @@ def test_a_pair_is_animated_by_the_command(tmp_path: Path) -> None:
     assert row["peak_mib"] > 50
     assert 0 < row["parts"]["denoise"] < row["seconds"]
     assert (out / row["sheet"]).is_file()
+
+
+def test_full_size_runs_at_a_small_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "full.json"
+    full_size.main(
+        [
+            "--width",
+            "tiny",
+            "--size",
+            "64",
+            "64",
+            "--frames",
+            "16",
+            "20",
+            "--dtype",
+            "float32",
+            "-o",
+            str(out),
+        ]
+        + ["--ways", "plain", "channels-last", "--repeats", "1", "--warm-up", "0"]
+    )
+    about, plain, last = json.loads(out.read_text())
+    assert about["dtype"] == "float32"
+    assert plain["relative_error"] == 0
+    assert last["relative_error"] < 1e-4
+    assert plain["step_20_s"] > 0
+    assert plain["decode_ms_a_frame"] > 0
+    assert "channels-last" in capsys.readouterr().out
