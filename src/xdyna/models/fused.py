@@ -34,7 +34,8 @@ WIDEST_TOKEN = 4096
 """Channels above which a layer norm is left to PyTorch, whose kernel suits long rows."""
 LONGEST_SEQUENCE = 64
 """Tokens above which attention is left to PyTorch."""
-WIDEST_HEAD = 128
+WIDEST_HEAD = {torch.float16: 128, torch.bfloat16: 128, torch.float32: 32}
+"""Channels of a head above which it is left to PyTorch: the tile would not fit."""
 FEWEST_SUMMED = 1 << 16
 """Numbers below which PyTorch's own sum does as well."""
 
@@ -229,7 +230,7 @@ def _keep_bias(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _add_bias_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     if not ctx.silu:
         (bias,) = ctx.saved_tensors
-        return dy, sums_over_places(dy).to(bias.dtype), None
+        return dy, sums_over_places(dy, axis=1).to(bias.dtype), None
     return *_bias_silu_gradient(dy, *ctx.saved_tensors), None
 
 
@@ -241,13 +242,14 @@ def add_bias(x: Tensor, bias: Tensor, *, silu: bool = False) -> Tensor:
     return _add_bias(x, bias, silu)
 
 
-def sums_over_places(gradient: Tensor) -> Tensor:
+def sums_over_places(gradient: Tensor, *, axis: int) -> Tensor:
     """Sums over all axes but the channels' -> (c), float32.
 
     Args:
-        gradient: (n c h w), whose channels are axis 1, or (... c) of any other number of axes.
+        gradient: any number of axes.
+        axis: the channels'.
     """
-    matrix = gradient.permute(0, 2, 3, 1) if gradient.ndim == 4 else gradient
+    matrix = gradient.movedim(axis, -1)
     if matrix.numel() >= FEWEST_SUMMED and matrix.is_contiguous() and fits(matrix, "always"):
         return _column_sums(matrix.view(-1, matrix.shape[-1]))
     return matrix.sum(tuple(range(matrix.ndim - 1)), dtype=torch.float32)
@@ -264,14 +266,14 @@ class _BiasGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return gradient, sums_over_places(gradient).to(ctx.dtype)
+        return gradient, sums_over_places(gradient, axis=-1).to(ctx.dtype)
 
 
 def bias_gradient(value: Tensor, bias: Tensor) -> Tensor:
     """What a product with the bias already in it gives, made to give the bias its gradient.
 
     Args:
-        value: (... c), or (n c h w); computed with `bias.detach()`.
+        value: (... c), computed with `bias.detach()`.
         bias: (c).
 
     Returns:
@@ -325,7 +327,7 @@ def short_attention(query: Tensor, key: Tensor, value: Tensor, *, heads: int) ->
 
     Args:
         query, key, value: (n f c), of one dtype, that `fits`; f at most `LONGEST_SEQUENCE`, c / heads at most
-            `WIDEST_HEAD`.
+            its dtype's `WIDEST_HEAD`.
         heads: number of heads.
 
     Returns:
@@ -340,8 +342,8 @@ def fits_short_attention(query: Tensor, key: Tensor, heads: int, fusing: str) ->
         query.shape == key.shape
         and query.dtype == key.dtype
         and query.shape[1] <= LONGEST_SEQUENCE
-        and query.shape[2] // heads <= WIDEST_HEAD
         and fits(query, fusing)
+        and query.shape[2] // heads <= WIDEST_HEAD[query.dtype]
     )
 
 

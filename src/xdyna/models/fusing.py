@@ -73,9 +73,11 @@ class FusedResnet(nn.Module):
     @staticmethod
     def can_stand_for(block: ResnetBlock2D) -> bool:
         """Whether a block is of the usual form: SiLU, an added time embedding, no dropout, the same size in and out."""
+        # an autoencoder's decoder calls its norms "group", and has no time embedding
+        not_told = block.time_embedding_norm == "group" and block.time_emb_proj is None
         return (
             isinstance(block.nonlinearity, nn.SiLU)
-            and block.time_embedding_norm == "default"
+            and (block.time_embedding_norm == "default" or not_told)
             and not block.skip_time_act
             and block.dropout.p == 0
             and block.upsample is None
@@ -163,7 +165,8 @@ class PackedEmbedding(nn.Module):
             conv.kernel_size == (3, 3) and conv.padding == (1, 1) and conv.groups == 1 for conv in run
         )
         even = x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
-        return narrow and usual and even and run[-1].stride == (2, 2) and wanted(self, x)
+        allowed = self.fusing == "always" or (self.fusing == "half" and x.is_cuda)
+        return allowed and narrow and usual and even and run[-1].stride == (2, 2)
 
     def _plain(self, x: Tensor, run: list[nn.Conv2d]) -> Tensor:
         for conv in run:
