@@ -133,16 +133,13 @@ def test_sums_over_places_of_a_large_map() -> None:
 @pytest.mark.parametrize("dtype", MATRIX_DTYPES)
 @pytest.mark.parametrize(
     ("shape", "heads"),
-    [((7, 16, 64), 4), ((5, 17, 160), 4), ((3, 4, 32), 2), ((9, 24, 240), 8), ((2, 40, 64), 2), ((1, 64, 32), 1),
-     ((3, 1, 16), 1)],
+    [((7, 16, 64), 4), ((5, 17, 160), 8), ((3, 4, 32), 2), ((9, 24, 240), 8), ((2, 40, 64), 2), ((1, 64, 32), 1)],
 )  # fmt: skip
 def test_short_attention(shape: tuple[int, ...], heads: int, dtype: torch.dtype) -> None:
     def plain(*tokens: Tensor) -> Tensor:
         q, k, v = (value.unflatten(-1, (heads, -1)).transpose(1, 2) for value in tokens)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
-    if shape[1] == 1:
-        return  # one token sees itself alone: the gradients of query and key are zero, and have no scale
     q, k, v = (numbers(*shape, dtype=dtype, seed=seed) for seed in (1, 2, 3))
     assert fused.fits_short_attention(q, k, heads, "always")
     compare(lambda *tokens: fused.short_attention(*tokens, heads=heads), plain, q, k, v)
