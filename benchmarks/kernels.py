@@ -1,6 +1,6 @@
 """What the fused kernels gain, one at a time, at the shapes of the embedded model's training.
 
-    python -m benchmarks.kernels [--only norm tokens bias attention conditions] [--share N] [-o F]
+    python -m benchmarks.kernels [--only norm tokens bias gate attention conditions] [--share N] [-o F]
 
 For each: milliseconds of one call forward, and of forward and backward, by the plain way, by the fused one and by other
 ways there are; how far the results lie apart; and the least time that memory allows for what must be read and written,
@@ -32,7 +32,7 @@ from xdyna.models.norms import TokenNorm
 from xdyna.training.norms import HalfGroupNorm, HalfLayerNorm
 
 REPEATS = 20
-GROUPS = ("norm", "tokens", "bias", "attention", "conditions")
+GROUPS = ("norm", "tokens", "bias", "gate", "attention", "conditions")
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     speed = copy_speed(device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     rows: list[dict[str, Any]] = [
-        {"device": name, "torch": torch.__version__, "copy_GB_s": round(speed / 1e9)}
+        {"device": name, "torch": torch.__version__, "copy_GB_s": round(speed / 1e9, 3)}
     ]
     print(rows[0], flush=True)
-    makers = {"norm": norms, "tokens": token_norms, "bias": biases, "attention": attentions,
+    makers = {"norm": norms, "tokens": token_norms, "bias": biases, "gate": gates, "attention": attentions,
               "conditions": conditions}  # fmt: skip
     for group in given.only:
         for case in makers[group](device, given.share):
@@ -135,6 +135,24 @@ def biases(device: torch.device, share: int) -> list[Case]:
             ways["fused"] = fused.add_bias
         size = x.numel() * x.element_size()
         cases.append(Case(f"bias {describe(x)}", ways, [x, parameter(device, channels)], (2 * size, size)))
+    return cases
+
+
+def gates(device: torch.device, share: int) -> list[Case]:
+    """The gated activation of feed-forwards."""
+    cases = []
+    for rows, channels in ((240 * 1024, 256), (240 * 256, 640), (24576 * 16, 256)):
+        x = half(device, rows // share**3, 2 * channels)
+
+        def plain(x: Tensor) -> Tensor:
+            value, gate = x.chunk(2, dim=-1)
+            return value * F.gelu(gate)
+
+        ways: dict[str, Callable[..., Tensor]] = {"plain": plain}
+        if fused.fits(x, "half"):
+            ways["fused"] = fused.geglu
+        size = rows // share**3 * channels * x.element_size()
+        cases.append(Case(f"geglu {describe(x)}", ways, [x], (3 * size, 5 * size)))
     return cases
 
 
@@ -262,6 +280,7 @@ def there_and_back(function: Callable[..., Tensor], inputs: list[Tensor]) -> lis
 def milliseconds(function: Callable[[], Any]) -> float:
     """Of one call: recorded as a CUDA graph and replayed, or simply called where there is no CUDA."""
     if not torch.cuda.is_available():
+        function()
         started = time.perf_counter()
         function()
         return 1e3 * (time.perf_counter() - started)

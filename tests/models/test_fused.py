@@ -21,14 +21,18 @@ from torch.utils.checkpoint import checkpoint
 from xdyna.models import fused
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-needs_kernels = pytest.mark.skipif(
-    not fused.kernels_available(DEVICE), reason="needs CUDA and triton, or triton's interpreter"
-)
+TOLD = "needs CUDA and triton, or triton's interpreter"
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Largest error as a share of the largest value: half a unit of the last place, and a little."""
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 # the interpreter multiplies matrices of bfloat16 bit patterns as if they were whole numbers
 MATRIX_DTYPES = DTYPES if DEVICE == "cuda" else DTYPES[:2]
+
+
+def needs_kernels(test: Callable[..., None]) -> Callable[..., None]:
+    """Skipped without kernels; with those of a GPU one of the tests that `-m gpu` picks."""
+    test = pytest.mark.gpu(test) if DEVICE == "cuda" else test
+    return pytest.mark.skipif(not fused.kernels_available(DEVICE), reason=TOLD)(test)
 
 
 def numbers(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -121,6 +125,17 @@ def test_add_bias(shape: tuple[int, ...], silu: bool, dtype: torch.dtype) -> Non
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 7, 64), (2, 300, 240), (3, 20)])
+def test_geglu(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    def plain(x: Tensor) -> Tensor:
+        value, gate = x.chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+    compare(fused.geglu, plain, 2 * numbers(*shape, dtype=dtype))
+
+
+@needs_kernels
 def test_sums_over_places_of_a_large_map() -> None:
     x = picture(3, 48, 40, 40, dtype=torch.float16)
     assert x.numel() >= fused.FEWEST_SUMMED
@@ -201,6 +216,7 @@ def test_operators_are_what_pytorch_expects() -> None:
     torch.library.opcheck(fused._add_bias, (x, bias, True), test_utils=checks)
     torch.library.opcheck(fused._add_bias, (x, bias, False), test_utils=checks)
     tokens = numbers(3, 4, 16).requires_grad_()
+    torch.library.opcheck(fused._geglu, (tokens,), test_utils=checks)
     torch.library.opcheck(fused._token_norm, (tokens, weight, bias, 1e-5), test_utils=checks)
     torch.library.opcheck(fused._short_attention, (tokens, tokens, tokens, 2), test_utils=checks)
 
@@ -210,7 +226,7 @@ def test_operators_are_what_pytorch_expects() -> None:
     reason="needs triton, not interpreted",
 )
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-@pytest.mark.parametrize("name", ["clip_norm", "token_norm", "bias", "attention"])
+@pytest.mark.parametrize("name", ["clip_norm", "token_norm", "bias", "geglu", "attention"])
 def test_kernels_compile_for_a_hopper_gpu(name: str, dtype: str) -> None:
     """No GPU is needed for that; reads and writes of maps are 16 bytes wide."""
     import triton
@@ -228,7 +244,11 @@ def test_kernels_compile_for_a_hopper_gpu(name: str, dtype: str) -> None:
         constants["ROWS"] = 64
     compiled = 0
     for kernel in list(vars(module).values()):
-        helper = getattr(kernel, "__name__", "") in ("_attention_tile", "gradient_before_silu")
+        helper = getattr(kernel, "__name__", "") in (
+            "_attention_tile",
+            "gradient_before_silu",
+            "_share_below",
+        )
         if helper or not isinstance(kernel, triton.runtime.JITFunction):
             continue
         signature, fixed, divisible = {}, {}, {}

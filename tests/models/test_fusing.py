@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers.models.activations import GEGLU
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
@@ -104,7 +105,7 @@ def test_a_fused_network_keeps_its_names_and_its_function(name: str) -> None:
     assert {key: id(value) for key, value in made.named_parameters()} == parameters
     assert list(made.state_dict()) == list(network.state_dict())
     kinds = {type(module) for module in made.modules()}
-    assert not kinds & {nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm, ResnetBlock2D, Upsample2D}
+    assert not kinds & {nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm, ResnetBlock2D, Upsample2D, GEGLU}
     assert {FusedConv2d, ClipGroupNorm} <= kinds
     if name != "unet":
         assert FusedResnet in kinds

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from xdyna.errors import OptionError
 from xdyna.training.config import TrainConfig
@@ -83,8 +85,17 @@ def test_a_recorded_update_is_the_plain_one(smoke_config: TrainConfig, tmp_path:
     )
 
 
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """accelerate keeps the first precision that it is told in a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.usefixtures("other_precision")
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("stage", ["autoencoder", "judge", "image", "clips"])
 def test_fused_kernels_train_as_the_plain_ones_do(

@@ -13,6 +13,8 @@ operator            of                                                          
 `token_norm`        layer norm                                                         a kernel made for long rows
 `add_bias`          a bias for each channel, then SiLU if wanted; its gradient's sums  slow sums over n, h and w
 `bias_gradient`     nothing forward; the sums alone                                    the same, after a product
+`geglu`             a feed-forward's gated activation                                  slices, GELU, product, pieces
+                                                                                       put together again
 `short_attention`   attention within many short sequences                              kernels made for long ones
 =================== ================================================================== ==============================
 """
@@ -280,6 +282,45 @@ def bias_gradient(value: Tensor, bias: Tensor) -> Tensor:
         `value`, not to be changed in place.
     """
     return _BiasGradient.apply(value, bias)
+
+
+# -- gated activation ---------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op("xdyna::geglu", mutates_args=())
+def _geglu(x: Tensor) -> Tensor:
+    return _kernels().geglu(x)
+
+
+@_geglu.register_fake
+def _(x: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
+
+
+@torch.library.custom_op("xdyna::geglu_gradient", mutates_args=())
+def _geglu_gradient(dy: Tensor, x: Tensor) -> Tensor:
+    return _kernels().geglu_gradient(dy.to(x.dtype).contiguous(), x)
+
+
+@_geglu_gradient.register_fake
+def _(dy: Tensor, x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _keep_geglu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0])
+
+
+def _geglu_backward(ctx: Any, dy: Tensor) -> Tensor:
+    return _geglu_gradient(dy, ctx.saved_tensors[0])
+
+
+_geglu.register_autograd(_geglu_backward, setup_context=_keep_geglu)
+
+
+def geglu(x: Tensor) -> Tensor:
+    """(... 2c), contiguous, of a dtype and device that `fits` -> (... c): the first half times GELU of the second."""
+    return _geglu(x)
 
 
 # -- attention ----------------------------------------------------------------------------------------------------

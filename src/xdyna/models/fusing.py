@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.activations import GEGLU
 from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from diffusers.models.resnet import ResnetBlock2D
@@ -48,6 +49,29 @@ class FusedLinear(nn.Linear):
         if not learns or not wanted(self, input):
             return super().forward(input)
         return fused.bias_gradient(F.linear(input, self.weight, self.bias.detach()), self.bias)
+
+
+class FusedGEGLU(nn.Module):
+    """diffusers' `GEGLU`, under its names: projection, gate and product without slices.
+
+    Args:
+        layer: whose projection is taken over.
+    """
+
+    fusing = "never"
+
+    def __init__(self, layer: GEGLU) -> None:
+        super().__init__()
+        self.proj = layer.proj
+        self.train(layer.training)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(... c) -> (... d)."""
+        both = self.proj(hidden_states)
+        if fused.fits(both, self.fusing) and both.is_contiguous():
+            return fused.geglu(both)
+        value, gate = both.chunk(2, dim=-1)
+        return value * F.gelu(gate)
 
 
 class FusedResnet(nn.Module):
@@ -272,6 +296,8 @@ def _replace_blocks(parent: nn.Module) -> None:
             setattr(parent, name, FusedResnet(child))
         elif type(child) is Upsample2D and FusedUpsample.can_stand_for(child):
             setattr(parent, name, FusedUpsample(child))
+        elif type(child) is GEGLU:
+            setattr(parent, name, FusedGEGLU(child))
         elif type(child) is ControlNetConditioningEmbedding:
             setattr(parent, name, PackedEmbedding(child))
     if isinstance(parent, (Encoder, Decoder)) and isinstance(parent.conv_act, nn.SiLU):

@@ -8,6 +8,7 @@ rows that is a function of the shape alone, and then over the chunks: no atomics
 from xdyna.models.kernels.attention import attention, attention_gradient
 from xdyna.models.kernels.bias import add_bias, bias_silu_gradient, column_sums
 from xdyna.models.kernels.clip_norm import clip_norm, clip_norm_gradient
+from xdyna.models.kernels.geglu import geglu, geglu_gradient
 from xdyna.models.kernels.token_norm import token_norm, token_norm_gradient
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "clip_norm",
     "clip_norm_gradient",
     "column_sums",
+    "geglu",
+    "geglu_gradient",
     "token_norm",
     "token_norm_gradient",
 ]
