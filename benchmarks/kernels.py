@@ -29,6 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from xdyna.models import fused
 from xdyna.models.fusing import fuse
 from xdyna.models.norms import TokenNorm
+from xdyna.models.short_attention import fits_short_attention, short_attention
 from xdyna.training.norms import HalfGroupNorm, HalfLayerNorm
 
 REPEATS = 20
@@ -166,8 +167,8 @@ def attentions(device: torch.device, share: int) -> list[Case]:
         if device.type == "cuda":
             for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH):
                 ways[backend.name.lower()] = functools.partial(in_pieces, backend=backend)
-        if fused.fits_short_attention(tokens[0], tokens[1], 4, "half"):
-            ways["fused"] = functools.partial(fused.short_attention, heads=4)
+        if fits_short_attention(tokens[0], tokens[1], 4, "half"):
+            ways["fused"] = functools.partial(short_attention, heads=4)
         size = tokens[0].numel() * tokens[0].element_size()
         cases.append(Case(f"attention {number}x16x{channels}", ways, tokens, (4 * size, 7 * size)))
     return cases

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from xdyna.models import fused
+from xdyna.models import fused, short_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLD = "needs CUDA and triton, or triton's interpreter"
@@ -156,8 +156,8 @@ def test_short_attention(shape: tuple[int, ...], heads: int, dtype: torch.dtype)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     q, k, v = (numbers(*shape, dtype=dtype, seed=seed) for seed in (1, 2, 3))
-    assert fused.fits_short_attention(q, k, heads, "always")
-    compare(lambda *tokens: fused.short_attention(*tokens, heads=heads), plain, q, k, v)
+    assert short_attention.fits_short_attention(q, k, heads, "always")
+    compare(lambda *tokens: short_attention.short_attention(*tokens, heads=heads), plain, q, k, v)
 
 
 @needs_kernels
@@ -218,7 +218,7 @@ def test_operators_are_what_pytorch_expects() -> None:
     tokens = numbers(3, 4, 16).requires_grad_()
     torch.library.opcheck(fused._geglu, (tokens,), test_utils=checks)
     torch.library.opcheck(fused._token_norm, (tokens, weight, bias, 1e-5), test_utils=checks)
-    torch.library.opcheck(fused._short_attention, (tokens, tokens, tokens, 2), test_utils=checks)
+    torch.library.opcheck(short_attention._short_attention, (tokens, tokens, tokens, 2), test_utils=checks)
 
 
 @pytest.mark.skipif(
@@ -294,6 +294,30 @@ def test_sums_over_places_of_any_layout() -> None:
     for value in (x, x.contiguous(memory_format=torch.channels_last), x[:, :, ::2]):
         torch.testing.assert_close(fused.sums_over_places(value, axis=1), value.sum((0, 2, 3)))
         torch.testing.assert_close(fused.sums_over_places(value, axis=-1), value.sum((0, 1, 2)))
+
+
+def test_kernels_that_fail_are_told_and_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as on a machine without a C compiler."""
+
+    class Broken:
+        def column_sums(self, matrix: Tensor) -> Tensor:
+            raise RuntimeError("Failed to find C compiler")
+
+    class Wrong:
+        def column_sums(self, matrix: Tensor) -> Tensor:
+            return torch.zeros(matrix.shape[1])
+
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not fused.kernels_available.__wrapped__("cpu")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    for kernels, said in ((Broken(), "C compiler"), (Wrong(), "compute wrongly")):
+        monkeypatch.setattr(fused, "load_kernels", lambda kernels=kernels: kernels)
+        assert not fused.kernels_available.__wrapped__("cpu")
+        assert said in caplog.text
+    assert "pip install triton" in caplog.text
 
 
 def test_where_kernels_are_used() -> None:

@@ -15,7 +15,7 @@ operator            of                                                          
 `bias_gradient`     nothing forward; the sums alone                                    the same, after a product
 `geglu`             a feed-forward's gated activation                                  slices, GELU, product, pieces
                                                                                        put together again
-`short_attention`   attention within many short sequences                              kernels made for long ones
+`short_attention`   (in `short_attention.py`) attention within many short sequences   kernels made for long ones
 =================== ================================================================== ==============================
 """
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import os
 from typing import Any
 
@@ -30,25 +31,38 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+logger = logging.getLogger(__name__)
+
 FUSING = ("never", "half", "always")
 """Where the kernels are used on a GPU: nowhere, on half precision, on float32 too."""
 WIDEST_TOKEN = 4096
 """Channels above which a layer norm is left to PyTorch, whose kernel suits long rows."""
-LONGEST_SEQUENCE = 64
-"""Tokens above which attention is left to PyTorch."""
-WIDEST_HEAD = {torch.float16: 128, torch.bfloat16: 128, torch.float32: 32}
-"""Channels of a head above which it is left to PyTorch: the tile would not fit."""
 FEWEST_SUMMED = 1 << 16
 """Numbers below which PyTorch's own sum does as well."""
 
 
 @functools.cache
 def kernels_available(device_type: str) -> bool:
-    """Whether Triton can run on a kind of device: "cuda", or "cpu" under Triton's interpreter (for tests)."""
-    if importlib.util.find_spec("triton") is None:
-        return False
+    """Whether Triton can run on a kind of device: "cuda", or "cpu" under Triton's interpreter (for tests).
+
+    Found out by trying, once: besides Triton it takes a C compiler and a driver that fits. Where it cannot, that is
+    logged, and everything goes its plain way.
+    """
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return interpreted if device_type == "cpu" else device_type == "cuda"
+    if device_type != "cuda" and not (device_type == "cpu" and interpreted):
+        return False
+    if importlib.util.find_spec("triton") is None:
+        logger.warning("fused kernels need Triton, which is not installed: pip install triton")
+        return False
+    try:
+        found = load_kernels().column_sums(torch.ones(2, 16, device=device_type))
+        works = found.tolist() == [2.0] * 16
+    except Exception as error:  # Triton, its compiler and CUDA each have exceptions of their own
+        logger.warning("fused kernels cannot run here, plain ones are used: %s", error)
+        return False
+    if not works:
+        logger.warning("fused kernels compute wrongly here, plain ones are used")
+    return works
 
 
 def fits(x: Tensor, fusing: str) -> bool:
@@ -70,7 +84,8 @@ def in_channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _kernels() -> Any:
+def load_kernels() -> Any:
+    """The package that is made of Triton, imported when a kernel is to run and not before."""
     from xdyna.models import kernels
 
     return kernels
@@ -83,7 +98,7 @@ def _kernels() -> Any:
 def _clip_norm(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, frames: int, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernels().clip_norm(x, weight, bias, groups=groups, eps=eps, frames=frames, silu=silu)
+    return load_kernels().clip_norm(x, weight, bias, groups=groups, eps=eps, frames=frames, silu=silu)
 
 
 @_clip_norm.register_fake
@@ -99,10 +114,10 @@ def _clip_norm_gradient(
     dy: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, frames: int, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    dx, of_weight, of_bias = _kernels().clip_norm_gradient(
+    dx, of_weight, of_bias = load_kernels().clip_norm_gradient(
         dy, x, mean, rstd, weight, bias, frames=frames, silu=silu
     )
-    return dx, _own(of_weight, weight), _own(of_bias, bias)
+    return dx, _like(of_weight, weight), _like(of_bias, bias)
 
 
 @_clip_norm_gradient.register_fake
@@ -151,7 +166,7 @@ def clip_norm(
 
 @torch.library.custom_op("xdyna::token_norm", mutates_args=())
 def _token_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return _kernels().token_norm(x, weight, bias, eps=eps)
+    return load_kernels().token_norm(x, weight, bias, eps=eps)
 
 
 @_token_norm.register_fake
@@ -161,8 +176,10 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 @torch.library.custom_op("xdyna::token_norm_gradient", mutates_args=())
 def _token_norm_gradient(dy: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    dx, of_weight, of_bias = _kernels().token_norm_gradient(dy.to(x.dtype).contiguous(), x, weight, eps=eps)
-    return dx, _own(of_weight, weight), _own(of_bias, weight)
+    dx, of_weight, of_bias = load_kernels().token_norm_gradient(
+        dy.to(x.dtype).contiguous(), x, weight, eps=eps
+    )
+    return dx, _like(of_weight, weight), _like(of_bias, weight)
 
 
 @_token_norm_gradient.register_fake
@@ -193,7 +210,7 @@ def token_norm(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor
 
 @torch.library.custom_op("xdyna::add_bias", mutates_args=())
 def _add_bias(x: Tensor, bias: Tensor, silu: bool) -> Tensor:
-    return _kernels().add_bias(x, bias, silu=silu)
+    return load_kernels().add_bias(x, bias, silu=silu)
 
 
 @_add_bias.register_fake
@@ -204,8 +221,8 @@ def _(x: Tensor, bias: Tensor, silu: bool) -> Tensor:
 @torch.library.custom_op("xdyna::bias_silu_gradient", mutates_args=())
 def _bias_silu_gradient(dy: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    dx, of_bias = _kernels().bias_silu_gradient(dy, x, bias)
-    return dx, _own(of_bias, bias)
+    dx, of_bias = load_kernels().bias_silu_gradient(dy, x, bias)
+    return dx, _like(of_bias, bias)
 
 
 @_bias_silu_gradient.register_fake
@@ -215,7 +232,7 @@ def _(dy: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("xdyna::column_sums", mutates_args=())
 def _column_sums(matrix: Tensor) -> Tensor:
-    return _kernels().column_sums(matrix)
+    return load_kernels().column_sums(matrix)
 
 
 @_column_sums.register_fake
@@ -289,7 +306,7 @@ def bias_gradient(value: Tensor, bias: Tensor) -> Tensor:
 
 @torch.library.custom_op("xdyna::geglu", mutates_args=())
 def _geglu(x: Tensor) -> Tensor:
-    return _kernels().geglu(x)
+    return load_kernels().geglu(x)
 
 
 @_geglu.register_fake
@@ -299,7 +316,7 @@ def _(x: Tensor) -> Tensor:
 
 @torch.library.custom_op("xdyna::geglu_gradient", mutates_args=())
 def _geglu_gradient(dy: Tensor, x: Tensor) -> Tensor:
-    return _kernels().geglu_gradient(dy.to(x.dtype).contiguous(), x)
+    return load_kernels().geglu_gradient(dy.to(x.dtype).contiguous(), x)
 
 
 @_geglu_gradient.register_fake
@@ -323,71 +340,6 @@ def geglu(x: Tensor) -> Tensor:
     return _geglu(x)
 
 
-# -- attention ----------------------------------------------------------------------------------------------------
-
-
-@torch.library.custom_op("xdyna::short_attention", mutates_args=())
-def _short_attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    return _kernels().attention(query, key, value, heads=heads)
-
-
-@_short_attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    return torch.empty_like(query)
-
-
-@torch.library.custom_op("xdyna::short_attention_gradient", mutates_args=())
-def _short_attention_gradient(
-    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    gradient = gradient.to(query.dtype).contiguous()
-    return _kernels().attention_gradient(gradient, query, key, value, heads=heads)
-
-
-@_short_attention_gradient.register_fake
-def _(
-    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-
-
-def _keep_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    query, key, value, ctx.heads = inputs
-    ctx.save_for_backward(query, key, value)
-
-
-def _short_attention_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    return *_short_attention_gradient(gradient, *ctx.saved_tensors, ctx.heads), None
-
-
-_short_attention.register_autograd(_short_attention_backward, setup_context=_keep_attention)
-
-
-def short_attention(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
-    """Attention of every sequence with itself, as `attention.attend` computes it.
-
-    Args:
-        query, key, value: (n f c), of one dtype, that `fits`; f at most `LONGEST_SEQUENCE`, c / heads at most
-            its dtype's `WIDEST_HEAD`.
-        heads: number of heads.
-
-    Returns:
-        (n f c)
-    """
-    return _short_attention(query.contiguous(), key.contiguous(), value.contiguous(), heads)
-
-
-def fits_short_attention(query: Tensor, key: Tensor, heads: int, fusing: str) -> bool:
-    """Whether `short_attention` can take these (n f c) and (m g c)."""
-    return (
-        query.shape == key.shape
-        and query.dtype == key.dtype
-        and query.shape[1] <= LONGEST_SEQUENCE
-        and fits(query, fusing)
-        and query.shape[2] // heads <= WIDEST_HEAD[query.dtype]
-    )
-
-
-def _own(sums: Tensor, parameter: Tensor) -> Tensor:
-    """Float32 sums in a parameter's dtype, in memory of their own, as an operator's results must be."""
-    return sums.to(parameter.dtype, copy=True)
+def _like(sums: Tensor, parameter: Tensor) -> Tensor:
+    """Float32 sums in a parameter's dtype."""
+    return sums.to(parameter.dtype)

@@ -208,7 +208,7 @@ class PackedEmbedding(nn.Module):
                 x = F.pad(x.permute(0, 2, 3, 1), (0, missing)).permute(0, 3, 1, 2)
             x = F.conv2d(x, weight, padding=1)
             if conv.bias is not None:
-                bias = conv.bias.repeat_interleave(4) if stride == 1 else conv.bias
+                bias = conv.bias[:, None].expand(-1, 4).flatten() if stride == 1 else conv.bias
                 x = biased(x, bias, fusing=self.fusing, silu=True)
             else:
                 x = F.silu(x)

@@ -14,8 +14,8 @@ from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
 from xdyna.models.attention import Attention, attend
-from xdyna.models.fused import fits_short_attention, short_attention
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
+from xdyna.models.short_attention import fits_short_attention, short_attention
 
 
 class TimeCode(nn.Module):

@@ -235,8 +235,7 @@ def clip_norm_gradient(
             x, dy, dx, mean, rstd, weight, bias, of_groups[0], of_groups[1],
             rows, channels, groups, chunks, SILU=silu, STEPS=steps, ROWS=lines, COLUMNS=columns,
         )  # fmt: skip
-    sums = of_clips.sum(1)
-    return dx, sums[1], sums[0]
+    return dx, of_clips[1].sum(0), of_clips[0].sum(0)
 
 
 def _as_clips(x: Tensor, frames: int) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import triton.language as tl
 
 TILE = 2048
 """Elements of a tile: 16 for each thread of four warps."""
-PROGRAMS = 1024
+PROGRAMS = 2048
 """Programs that a pass over a map should have, about: several for each of a large GPU's 132 processors."""
 
 

@@ -89,5 +89,4 @@ def token_norm_gradient(
         _token_norm_gradient[(programs,)](
             x, dy, dx, weight, sums[0], sums[1], rows, channels, eps, STEPS=steps, ROWS=lines, COLUMNS=columns
         )
-    total = sums.sum(1)
-    return dx, total[1], total[0]
+    return dx, sums[1].sum(0), sums[0].sum(0)
