@@ -262,7 +262,7 @@ def measure(case: Case, speed: float) -> list[dict[str, Any]]:
             with torch.no_grad():
                 forward = milliseconds(functools.partial(function, *case.inputs))
             row |= {"forward_ms": round(forward, 4), "both_ms": round(milliseconds(both), 4),
-                    "floor_ms": [round(floor, 4) for floor in floors]}  # fmt: skip
+                    "floor_ms": [round(floor, 6) for floor in floors]}  # fmt: skip
             found = both()
             plain = found if plain is None else plain
             row["apart"] = [f"{apart(a, b):.0e}" for a, b in zip(found, plain, strict=True)]

@@ -22,8 +22,9 @@ from xdyna.models import fused, short_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLD = "needs CUDA and triton, or triton's interpreter"
-TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
-"""Largest error as a share of the largest value: half a unit of the last place, and a little."""
+TOLERANCE = {torch.float32: 2e-6 if DEVICE == "cpu" else 1e-5, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+"""Largest error as a share of the largest value: half a unit of the last place, and a little; a GPU's own exponential
+function is less exact than float32."""
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 # the interpreter multiplies matrices of bfloat16 bit patterns as if they were whole numbers
 MATRIX_DTYPES = DTYPES if DEVICE == "cuda" else DTYPES[:2]
@@ -54,8 +55,10 @@ def plain_clip_norm(
     return F.silu(y) if silu else y
 
 
-def compare(fast: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: Tensor) -> None:
-    """Results and gradients of both, the plain ones in float64."""
+def compare(
+    fast: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: Tensor, slack: float = 1.0
+) -> None:
+    """Results and gradients of both, the plain ones in float64; `slack` times the tolerance."""
     mine = [value.detach().clone().requires_grad_() for value in inputs]
     theirs = [value.detach().double().requires_grad_() for value in inputs]
     found, wanted = fast(*mine), plain(*theirs)
@@ -68,7 +71,7 @@ def compare(fast: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: 
         ["result", *map(str, range(9))], (found, *gradients), (wanted, *true), strict=False
     ):
         error = (value.double() - truth).abs().max() / truth.abs().max()
-        assert error < TOLERANCE[value.dtype], f"{name}: {error:.1e}"
+        assert error < slack * TOLERANCE[value.dtype], f"{name}: {error:.1e}"
 
 
 @needs_kernels
@@ -157,7 +160,8 @@ def test_short_attention(shape: tuple[int, ...], heads: int, dtype: torch.dtype)
 
     q, k, v = (numbers(*shape, dtype=dtype, seed=seed) for seed in (1, 2, 3))
     assert short_attention.fits_short_attention(q, k, heads, "always")
-    compare(lambda *tokens: short_attention.short_attention(*tokens, heads=heads), plain, q, k, v)
+    # weights are rounded before they multiply, as in PyTorch's own kernels
+    compare(lambda *tokens: short_attention.short_attention(*tokens, heads=heads), plain, q, k, v, slack=2)
 
 
 @needs_kernels

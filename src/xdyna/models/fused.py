@@ -1,6 +1,6 @@
 """Fused operations: what a GPU does in one pass over memory instead of several, each beside its plain twin.
 
-The kernels (Triton, `kernels.py`) are operators of their own in PyTorch: they know their gradients, can be recorded in
+The kernels (Triton, `kernels`) are operators of their own in PyTorch: they know their gradients, can be recorded in
 CUDA graphs, checkpointed and compiled, need no lasting state, and give the same bits every time. They take and give
 half precision, or float32, and compute in float32 inside. Whoever calls them asks `fits` first and otherwise does the
 plain thing, so that nothing here is needed on a CPU or without Triton.
