@@ -1,4 +1,4 @@
-"""What a training step costs: every stage of a config, plainly, recorded as CUDA graphs, or compiled.
+"""What a training step costs: every stage of a config, plainly, as CUDA graphs, compiled, or with fused kernels.
 
     python -m benchmarks.training_step [CONFIG] [--stages clips image] [--ways plain graphs] [--set a.b=c]
         [--share N] [--updates 10] [--profile FOLDER] [--overfit N] [--loader] [-o F]
@@ -36,7 +36,8 @@ WARM_UPS = 5
 LOADER_CHUNK = 8
 """Clips of a loader's chunk: few, so that timing two rounds of all processes takes seconds."""
 WAYS = {"plain": {}, "graphs": {"graphs": True}, "compiled": {"compile": True},
-        "compiled-graphs": {"compile": True, "graphs": True}}  # fmt: skip
+        "compiled-graphs": {"compile": True, "graphs": True},
+        "fused": {"fused": True}, "fused-graphs": {"fused": True, "graphs": True}}  # fmt: skip
 """Ways to run a step: changes of the config's `runtime`."""
 
 
@@ -72,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if given.loader:
                 add(loading(config, scatter))
     for stage in given.stages or config.stages:
-        for way in given.ways or (("plain", "graphs") if device == "cuda" else ("plain",)):
+        for way in given.ways or (
+            ("plain", "graphs", "fused", "fused-graphs") if device == "cuda" else ("plain",)
+        ):
             try:
                 add(measure(config, stage, way, given))
             except (RuntimeError, torch.OutOfMemoryError) as error:
@@ -135,7 +138,8 @@ def measure(config: TrainConfig, stage: str, way: str, given: argparse.Namespace
         settings, pool=config.data.chunk, refresh=0.0, batch=max(1, settings.batch // given.share)
     )
     runtime = dataclasses.replace(
-        config.runtime, **{"graphs": False, "compile": False, "workers": 0, "save_pools": False, **WAYS[way]}
+        config.runtime,
+        **{"graphs": False, "compile": False, "fused": False, "workers": 0, "save_pools": False, **WAYS[way]},
     )
     config = dataclasses.replace(
         config, stages=(stage,), runtime=runtime, **{stage: settings}  # type: ignore[arg-type]

@@ -244,6 +244,19 @@ def test_a_pipeline_is_loaded_once_and_used_again(inputs: dict, tmp_path: Path) 
     assert (tmp_path / "b.mp4").exists()
 
 
+def test_fused_networks_give_the_same_pixels(inputs: dict) -> None:
+    def frames(fusing: str) -> np.ndarray:
+        pipeline = XDynaPipeline.from_pretrained(inputs["model"], device="cpu", fusing=fusing)
+        keypoints = _saved(dancer(3))
+        return pipeline(
+            noise_frames(1)[0], noise_frames(3), align="none", detector="given", keypoints=keypoints
+        ).frames.astype(int)
+
+    assert np.abs(frames("always") - frames("never")).max() <= 1
+    with pytest.raises(OptionError, match="fusing"):
+        XDynaPipeline.from_pretrained(inputs["model"], device="cpu", fusing="quick")
+
+
 def _saved(keypoints: object) -> str:
     import tempfile
 

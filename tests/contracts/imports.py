@@ -34,8 +34,11 @@ ONLY = {
 }
 ONLY_INSIDE_FUNCTIONS = {"conditions": frozenset({"mediapipe", "onnxruntime"})}
 
+# Packages made of a heavy one, which they import when loaded: others import them inside functions.
+MADE_OF = {"xdyna.models.kernels": frozenset({"triton"})}
+
 # Heavy or optional: imported inside the function that needs them, so that nobody else waits or needs them.
-LAZY = frozenset({"mediapipe", "onnxruntime", "gradio", "ray", "transformers", "av", "tensorboard"})
+LAZY = frozenset({"mediapipe", "onnxruntime", "gradio", "ray", "transformers", "av", "tensorboard", "triton"})
 
 # torchvision pins torch and is needed for nothing.
 NEVER = frozenset({"torchvision"})
@@ -64,7 +67,7 @@ def violations(module: str, source: str, *, package: bool = False) -> list[str]:
     return [
         f"{module}:{found.line}: {problem}"
         for found in imports(module, source, package=package)
-        for problem in _problems(room, found)
+        for problem in _problems(module, found)
     ]
 
 
@@ -85,7 +88,8 @@ def imports(module: str, source: str, *, package: bool = False) -> Iterator[Impo
             base = ".".join([*above, *([node.module] if node.module else [])])
             for alias in node.names:
                 # `from xdyna import media` names a room; elsewhere what follows `import` does not matter.
-                yield Import(f"xdyna.{alias.name}" if base == "xdyna" else base, node.lineno, at_load)
+                whole = f"{base}.{alias.name}"
+                yield Import(whole if base == "xdyna" or whole in MADE_OF else base, node.lineno, at_load)
 
 
 def _statements(tree: ast.AST, at_load: bool = True) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
@@ -98,8 +102,13 @@ def _statements(tree: ast.AST, at_load: bool = True) -> Iterator[tuple[ast.Impor
         yield from _statements(node, at_load and not inside and not typing_only)
 
 
-def _problems(room: str, found: Import) -> Iterator[str]:
-    top = found.name.split(".")[0]
+def _problems(module: str, found: Import) -> Iterator[str]:
+    room, top = room_of(module), found.name.split(".")[0]
+    here = next((made for made in MADE_OF if f"{module}.".startswith(f"{made}.")), "")
+    if found.name in MADE_OF and found.at_load and not here:
+        yield f"imports {found.name} when loaded; import it inside the function that needs it"
+    if here and top in MADE_OF[here]:
+        return
     if top == "xdyna":
         other = room_of(found.name)
         if other in ("", "__version__") or other == room:

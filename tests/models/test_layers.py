@@ -10,10 +10,11 @@ from tests.models.networks import clip, fill
 from xdyna.errors import InputError, OptionError
 from xdyna.models import attention
 from xdyna.models.attention import Context, attend, position_code
-from xdyna.models.blocks import ClipGroupNorm, Resnet, Upsample
+from xdyna.models.blocks import Resnet, Upsample
 from xdyna.models.dynamics_adapter import DynamicsAdapterAttention
 from xdyna.models.ip_adapter import TokenAttention
 from xdyna.models.motion import MotionModule, TimeCode
+from xdyna.models.norms import ClipGroupNorm
 
 FRAMES = 4
 

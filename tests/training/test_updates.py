@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from xdyna.errors import OptionError
 from xdyna.training.config import TrainConfig
@@ -81,3 +83,32 @@ def test_a_recorded_update_is_the_plain_one(smoke_config: TrainConfig, tmp_path:
     assert apart(graphed, plain) < 0.1 * apart(
         trained(config, tmp_path, stage, PlainUpdate, updates=0)[0], plain
     )
+
+
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """accelerate keeps the first precision that it is told in a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.usefixtures("other_precision")
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("stage", ["autoencoder", "judge", "image", "clips"])
+def test_fused_kernels_train_as_the_plain_ones_do(
+    smoke_config: TrainConfig, tmp_path: Path, stage: str, graphs: bool
+) -> None:
+    def with_kernels(fused: bool) -> TrainConfig:
+        runtime = dataclasses.replace(smoke_config.runtime, precision="bf16", fused=fused)
+        return dataclasses.replace(smoke_config, runtime=runtime)
+
+    kind = GraphedUpdate if graphs else PlainUpdate
+    plain, expected = trained(with_kernels(False), tmp_path, stage, PlainUpdate, updates=6, device="cuda")
+    quick, found = trained(with_kernels(True), tmp_path, stage, kind, updates=6, device="cuda")
+    assert found == pytest.approx(expected, rel=5e-2)
+    begun = trained(with_kernels(False), tmp_path, stage, PlainUpdate, updates=0, device="cuda")[0]
+    # bf16 rounds elsewhere, and Adam makes whole steps of the smallest gradients
+    assert apart(quick, plain) < 0.5 * apart(begun, plain)

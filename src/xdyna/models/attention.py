@@ -18,6 +18,7 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from xdyna.errors import OptionError
+from xdyna.models.norms import ClipGroupNorm, TokenNorm
 
 LARGEST_GRID = 65_535
 """Most (batch item, head) pairs in one attention call: CUDA's limit on a grid's second and third side.
@@ -222,12 +223,12 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, channels: int, *, attn1: nn.Module, attn2: nn.Module | None) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
+        self.norm1 = TokenNorm(channels)
         self.attn1 = attn1
         if attn2 is not None:
-            self.norm2 = nn.LayerNorm(channels)
+            self.norm2 = TokenNorm(channels)
         self.attn2 = attn2
-        self.norm3 = nn.LayerNorm(channels)
+        self.norm3 = TokenNorm(channels)
         self.ff = FeedForward(channels, activation_fn="geglu")
 
     def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
@@ -254,7 +255,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, channels: int, *, block: TransformerBlock, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = ClipGroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = nn.Conv2d(channels, channels, 1)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from xdyna.models.attention import AttentionOptions, Context, SpatialTransformer, TransformerBlock
 from xdyna.models.ip_adapter import TokenAttention
 from xdyna.models.motion import MotionModule
+from xdyna.models.norms import ClipGroupNorm
 from xdyna.models.references import reference_way
 
 
@@ -47,15 +48,6 @@ class BlockOptions:
     transformer_block: type[TransformerBlock] = TransformerBlock
 
 
-class ClipGroupNorm(nn.GroupNorm):
-    """Group norm whose statistics span all frames of a clip."""
-
-    def forward(self, input: Tensor, *, frames: int = 1) -> Tensor:
-        """((b f) c h w) -> the same shape; f = `frames`."""
-        clip = input.unflatten(0, (-1, frames)).transpose(1, 2)
-        return super().forward(clip).transpose(1, 2).flatten(0, 1)
-
-
 class Resnet(nn.Module):
     """Two convolutions with the time embedding between them, + input (fixture xi).
 
@@ -81,10 +73,10 @@ class Resnet(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, *, frames: int) -> Tensor:
         """((b f) c h w) and the time embedding (b d), the same for all frames -> ((b f) out_channels h w)."""
-        h = self.conv1(F.silu(self.norm1(x, frames=frames)))
+        h = self.conv1(self.norm1(x, frames=frames, silu=True))
         shift = self.time_emb_proj(F.silu(time))[:, None, :, None, None]
         h = (h.unflatten(0, (-1, frames)) + shift).flatten(0, 1)
-        h = self.conv2(F.silu(self.norm2(h, frames=frames)))
+        h = self.conv2(self.norm2(h, frames=frames, silu=True))
         return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + h
 
 

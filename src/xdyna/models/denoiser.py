@@ -110,7 +110,7 @@ class Denoiser(nn.Module):
             added = run_controlnet(network, noisy, timesteps, condition, text=text, scale=scale)
             residuals = [a + b for a, b in zip(residuals, added, strict=True)] if residuals else added
         lead = self.unet.reference_frames
-        padded = [F.pad(value, (0, 0, 0, 0, lead, 0)) for value in residuals]
+        padded = [led_in(value, lead) for value in residuals]
         output = self.unet(
             self.unet.with_reference(noisy, reference),
             timesteps,
@@ -158,6 +158,14 @@ class Denoiser(nn.Module):
         elif self.image_projector is not None and image_features is not None:
             parts.append(self.image_projector(image_features))
         return torch.cat(parts, dim=1) if parts else None
+
+
+def led_in(residual: Tensor, frames: int) -> Tensor:
+    """(b c f h w) -> with so many frames of zeros before it.
+
+    Padded with the channels last, as ControlNets on a GPU give them: `F.pad` turns other layouts into the plain one.
+    """
+    return F.pad(residual.permute(0, 2, 3, 4, 1), (0, 0) * 3 + (frames, 0)).permute(0, 4, 1, 2, 3)
 
 
 def check_reference_parts(

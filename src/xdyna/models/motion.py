@@ -14,6 +14,8 @@ from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
 from xdyna.models.attention import Attention, attend
+from xdyna.models.norms import ClipGroupNorm, TokenNorm
+from xdyna.models.short_attention import fits_short_attention, short_attention
 
 
 class TimeCode(nn.Module):
@@ -45,7 +47,12 @@ class TimeAttention(Attention):
         channels: width of the tokens.
         heads: number of heads.
         max_length: most frames in a window.
+
+    Attributes:
+        fusing: as `norms.ClipGroupNorm`'s, for the attention itself.
     """
+
+    fusing = "never"
 
     def __init__(self, channels: int, heads: int, *, max_length: int) -> None:
         super().__init__(channels, heads)
@@ -54,7 +61,11 @@ class TimeAttention(Attention):
     def forward(self, tokens: Tensor) -> Tensor:
         """(n f c), normalised -> (n f c)."""
         tokens = self.pos_encoder(tokens)
-        mixed = attend(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), heads=self.heads)
+        query, key, value = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        if fits_short_attention(query, key, self.heads, self.fusing):
+            mixed = short_attention(query, key, value, heads=self.heads)
+        else:
+            mixed = attend(query, key, value, heads=self.heads)
         return self.to_out[0](mixed)
 
 
@@ -66,9 +77,9 @@ class TimeBlock(nn.Module):
         self.attention_blocks = nn.ModuleList(
             TimeAttention(channels, heads, max_length=max_length) for _ in range(2)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
+        self.norms = nn.ModuleList(TokenNorm(channels) for _ in range(2))
         self.ff = FeedForward(channels, activation_fn="geglu")
-        self.ff_norm = nn.LayerNorm(channels)
+        self.ff_norm = TokenNorm(channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(n f c) -> (n f c), n places of f frames."""
@@ -82,7 +93,7 @@ class TemporalTransformer(nn.Module):
 
     def __init__(self, channels: int, heads: int, *, max_length: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = ClipGroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TimeBlock(channels, heads, max_length=max_length)])
         self.proj_out = nn.Linear(channels, channels)
@@ -93,9 +104,10 @@ class TemporalTransformer(nn.Module):
         """((b f) c h w) with f = `frames` -> what is to be added to all frames but the reference's, (b f-r c h w)."""
         height, width = x.shape[2:]
         # norming the reference as well and leaving it out after costs less than a copy of the others
-        moving = self.norm(x).unflatten(0, (-1, frames))[:, reference_frames:]
+        # cut with the channels last, so that the gradient comes back with the channels last
+        moving = self.norm(x).permute(0, 2, 3, 1).unflatten(0, (-1, frames))[:, reference_frames:]
         batch = moving.shape[0]
-        tokens = self.proj_in(moving.permute(0, 3, 4, 1, 2).flatten(0, 2))
+        tokens = self.proj_in(moving.permute(0, 2, 3, 1, 4).flatten(0, 2))
         for block in self.transformer_blocks:
             tokens = block(tokens)
         return self.proj_out(tokens).unflatten(0, (batch, height, width)).permute(0, 3, 4, 1, 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models.attention import AttentionOptions, Context
-from xdyna.models.blocks import BlockOptions, ClipGroupNorm
+from xdyna.models.blocks import BlockOptions
 from xdyna.models.levels import check_groups, check_levels, make_levels, spatial_transformers
 from xdyna.models.motion import MotionStrength
+from xdyna.models.norms import ClipGroupNorm
 from xdyna.models.reference_attention import ReferenceAttention
 from xdyna.models.references import reference_way
 
@@ -223,7 +223,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
 
         for block in self.up_blocks:
             x = block(x, skips, context)
-        x = self.conv_out(F.silu(self.conv_norm_out(x, frames=frames)))
+        x = self.conv_out(self.conv_norm_out(x, frames=frames, silu=True))
         return x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
 
     def _embed(self, time: Tensor, motion: Tensor | float | None, sample: Tensor) -> Tensor:

@@ -198,6 +198,10 @@ class RuntimeConfig:
     channels_last: bool = True
     half_norms: bool = True
     """On CUDA with bf16: norms take and give half precision (see `norms.py`)."""
+    fused: bool = False
+    """On CUDA with bf16 and channels_last, where Triton is installed: fused norms, activations, bias gradients and
+    attention over time, and packed convolutions of few channels (see `models/fusing.py`). `benchmarks.training_step`
+    tells what it gains."""
     graphs: bool = False
     """On CUDA: record each stage's step as CUDA graphs and replay them, for small networks, whose kernels may take
     longer to start than to run (see `updates.py`). Not with fp16 or FSDP."""

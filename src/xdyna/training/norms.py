@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xdyna.models.blocks import ClipGroupNorm
+from xdyna.models.fusing import take_over
+from xdyna.models.norms import ClipGroupNorm, TokenNorm
 
 
-class HalfGroupNorm(nn.GroupNorm):
-    """A group norm over `frames` pictures at a time; stands for `nn.GroupNorm` and the denoiser's `ClipGroupNorm`."""
+class HalfGroupNorm(ClipGroupNorm):
+    """A group norm over `frames` pictures at a time that keeps its input's dtype under autocast."""
 
-    def forward(self, input: Tensor, *, frames: int = 1) -> Tensor:
+    def plain(self, input: Tensor, *, frames: int) -> Tensor:
         """((b f) c h w) -> the same shape and dtype."""
         clip = input if frames == 1 else input.unflatten(0, (-1, frames)).transpose(1, 2)
         with torch.autocast(input.device.type, enabled=False):
@@ -25,10 +26,10 @@ class HalfGroupNorm(nn.GroupNorm):
         return normed if frames == 1 else normed.transpose(1, 2).flatten(0, 1)
 
 
-class HalfLayerNorm(nn.LayerNorm):
+class HalfLayerNorm(TokenNorm):
     """A layer norm that keeps its input's dtype under autocast."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def plain(self, input: Tensor) -> Tensor:
         """(... c) -> the same shape and dtype."""
         with torch.autocast(input.device.type, enabled=False):
             weight = None if self.weight is None else self.weight.to(input.dtype)
@@ -44,7 +45,8 @@ def halve_norms(network: nn.Module) -> None:
             if type(child) in (nn.GroupNorm, ClipGroupNorm):
                 assert isinstance(child, nn.GroupNorm)
                 made = HalfGroupNorm(child.num_groups, child.num_channels, child.eps, device="meta")
-            elif type(child) is nn.LayerNorm:
+            elif type(child) in (nn.LayerNorm, TokenNorm):
+                assert isinstance(child, nn.LayerNorm)
                 made = HalfLayerNorm(
                     child.normalized_shape,
                     child.eps,
@@ -54,6 +56,4 @@ def halve_norms(network: nn.Module) -> None:
                 )
             else:
                 continue
-            for key, parameter in child.named_parameters():
-                setattr(made, key, parameter)
-            setattr(parent, name, made.train(child.training))
+            setattr(parent, name, take_over(made, child))

@@ -18,6 +18,7 @@ from torch import nn
 
 from xdyna.errors import OptionError
 from xdyna.evaluation.judge import Judge
+from xdyna.models.fusing import fuse
 from xdyna.training.averages import Averages
 from xdyna.training.checkpoints import (
     JUDGE_FILE,
@@ -117,6 +118,8 @@ class Trainer:
                     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
                 if config.runtime.half_norms and config.runtime.precision == "bf16":
                     halve_norms(module)
+                if config.runtime.fused and config.runtime.precision == "bf16":
+                    fuse(module)
         if config.model.kind == "sd15":
             self.run.text, self.run.empty_features, self._image_encoder = clip_encoders(
                 config.initial, device
