@@ -156,6 +156,11 @@ def test_an_unknown_part_is_an_error() -> None:
         texture_features([noise(2, 8, 8)], part="sky")  # type: ignore[arg-type]
 
 
+def test_a_batch_below_one_is_an_error() -> None:
+    with pytest.raises(OptionError, match="batch"):
+        texture_features([noise(2, 8, 8)], batch=0)
+
+
 @pytest.mark.parametrize("masks", [1, 3])
 def test_masks_must_be_as_many_as_clips(masks: int) -> None:
     with pytest.raises(InputError, match="masks"):

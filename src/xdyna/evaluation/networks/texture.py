@@ -220,6 +220,7 @@ def prepare_clip(frames: np.ndarray, *, mask: np.ndarray | None = None, part: Pa
     """
     if part not in PARTS:
         raise OptionError("part", f"{part!r} is unknown", f"Allowed are {', '.join(PARTS)}")
+    frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         raise InputError(
             "clip", f"got {frames.dtype} of shape {frames.shape}", "Give (f h w 3) uint8 frames, one at least"
@@ -240,6 +241,7 @@ def _person(mask: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
         raise InputError(
             "masks", "none were given, foreground and background need them", "Give (f h w) masks"
         )
+    mask = np.asarray(mask)
     if mask.ndim == 4 and mask.shape[3] == 1:
         mask = mask[..., 0]
     if mask.shape != shape:
@@ -276,9 +278,11 @@ def read_clips(
         batch: how many clips at once.
 
     Raises:
-        InputError, OptionError: see `prepare_clip`; also where masks and clips differ in number.
+        InputError, OptionError: see `prepare_clip`; also masks and clips that differ in number, or a batch below 1.
         WeightsError: the shipped file is missing or spoiled.
     """
+    if batch < 1:
+        raise OptionError("batch", f"{batch} is below 1")
     device = torch.device(device)
     net = _shipped(str(device)) if net is None else net.to(device).eval()
     ready: list[Tensor] = []
