@@ -72,6 +72,7 @@ class Denoiser(nn.Module):
         reference: Tensor,
         pose: Tensor | None = None,
         face: Tensor | None = None,
+        reference_pose: Tensor | None = None,
         text: Tensor | None = None,
         image_features: Tensor | None = None,
         reference_scale: float | Tensor = 1.0,
@@ -88,6 +89,8 @@ class Denoiser(nn.Module):
             reference: (b c h w) clean latent of the reference.
             pose: (b f 3 H W) pose pictures in [0, 1]; None runs no pose ControlNet.
             face: (b f 6 H W) face pictures, local then global; None runs no S-Face ControlNet.
+            reference_pose: (b 3 H W) the reference person's own pose picture, so that frame 0 is told as well which
+                part of the body is where; None gives frame 0 no residuals, as published.
             text: (b n d) text tokens, for models that read text.
             image_features: (b n e) CLIP's features of the reference, for models with an `image_projector`.
             reference_scale: strength of the reference, or (b) one for each clip: 0 takes it away.

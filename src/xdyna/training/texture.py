@@ -196,9 +196,9 @@ class TextureLesson:
 def draw_lesson(pool: TexturePool, chance: np.random.Generator, batch: int) -> TextureLesson:
     """Clips as the evaluation shows them: whole, the person cut out, or the person alone, what is left out black.
 
-    A third of the scenes without people get a hole of another clip's person. 15 % of the clips stand still (one frame
-    of theirs again and again; at times the hole moves on), 15 % have their frames out of order; the rest plays. Half
-    are cropped and brought back to size, half mirrored.
+    A third of the scenes without people get a hole of another clip's person. 15 % of the clips stand still (one
+    frame again and again; at times the mask moves on), 15 % have their frames out of order; the rest plays. Half are
+    cropped and brought back to size, half mirrored.
     """
     people = np.flatnonzero(pool.human)
     clips, kinds, tempos = [], [], []
