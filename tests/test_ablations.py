@@ -29,6 +29,7 @@ class Row:
     reference: str = "dynamics-adapter"
     face: bool = True
     landmarks: bool = False
+    own_pose: bool = False
 
 
 ROWS = {
@@ -37,6 +38,7 @@ ROWS = {
     "w_ip_adapter": Row(reference="ip-adapter"),
     "w_landmarks": Row(face=False, landmarks=True),
     "wo_face": Row(face=False),
+    "own_pose": Row(own_pose=True),
 }
 
 
@@ -47,10 +49,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parts = tiny_components(reference=row.reference)
         if not row.face:
             parts["face_controlnet"] = None
-        preset = replace(PRESET, landmarks=row.landmarks)
+        preset = replace(PRESET, landmarks=row.landmarks, reference_pose=row.own_pose)
         weights.save_model(folder / name, parts, storage="fp32", preset=preset)
     dancer(FRAMES).save(folder / "dance.npz")
     dancer(1, (120, 90)).save(folder / "person.npz")
+    dancer(1, (120, 90)).moved(np.array([[1, 0, 20], [0, 1, 9]], np.float32), (120, 90)).save(
+        folder / "elsewhere.npz"
+    )
     return folder
 
 
@@ -77,6 +82,14 @@ def test_it_animates_from_its_folder(folder: Path, name: str) -> None:
     assert not np.array_equal(frames, animate(folder, name, pose_scale=0.0)), "the driver's pose"
     unfaced = animate(folder, name, face_scale=0.0)
     assert np.array_equal(frames, unfaced) is not ROWS[name].face, "the driver's face"
+
+
+@pytest.mark.parametrize("name", ["full", "own_pose"])
+def test_the_references_own_pose_is_read_by_a_model_that_is_told_it(folder: Path, name: str) -> None:
+    # without alignment, where the reference person stands matters for nothing else
+    here = animate(folder, name, align="none")
+    there = animate(folder, name, align="none", reference_keypoints=str(folder / "elsewhere.npz"))
+    assert np.array_equal(here, there) is not ROWS[name].own_pose
 
 
 @pytest.mark.parametrize("name", ["w_refnet", "w_ip_adapter"])

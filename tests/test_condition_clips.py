@@ -14,6 +14,8 @@ from tests.tiny import dancer, noise_frames, write_video
 from xdyna import media
 from xdyna.cli import main
 from xdyna.condition_clips import ConditionClips, make_conditions
+from xdyna.conditions.draw import draw_pose
+from xdyna.conditions.keypoints import Keypoints
 from xdyna.driving import canvas_size, open_driving
 from xdyna.errors import InputError
 from xdyna.media import Clip
@@ -79,6 +81,26 @@ def test_without_a_face_there_is_a_warning_and_a_blank(
         assert clips.faces_found == 0
         assert not clips.face_global([0, 5]).any()
     assert "no face found in any of 6 frames" in caplog.text
+
+
+def test_the_references_own_pose_where_a_model_is_told_it(tmp_path: Path) -> None:
+    dancer(1, size=CANVAS).save(tmp_path / "r.npz")
+    reference = noise_frames(1, CANVAS)[0]
+    given = {"keypoints": saved(tmp_path), "reference_keypoints": str(tmp_path / "r.npz")}
+    for mode in ("retarget", "none"):
+        options = AnimateOptions(**given, align=mode)
+        with make_conditions(
+            open_driving(clip(), options), reference, options=options, canvas=CANVAS, reference_pose=True
+        ) as clips:
+            assert clips.reference_pose is not None
+            assert np.array_equal(clips.reference_pose, draw_pose(Keypoints.load(tmp_path / "r.npz"), 0))
+    with make_conditions(open_driving(clip(), options), reference, options=options, canvas=CANVAS) as clips:
+        assert clips.reference_pose is None, "not asked for"
+    options = AnimateOptions(keypoints=given["keypoints"], align="none")
+    with make_conditions(
+        open_driving(clip(), options), reference, options=options, canvas=CANVAS, reference_pose=True
+    ) as clips:
+        assert clips.reference_pose is None, "nobody is found in noise"
 
 
 def test_a_ready_pose_video_is_used_as_it_is(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class ConditionClips:
         frames: how many there are.
         fps: their frame rate.
         keypoints: the aligned keypoints they were drawn from, or None for a ready pose video.
+        reference_pose: (h w 3) uint8, the reference person's own pose; None where it is not known, or not asked for.
         faces_found: in how many frames a face was found.
     """
 
@@ -53,6 +54,7 @@ class ConditionClips:
     fps: Fraction
     frames: int = 0
     keypoints: Keypoints | None = None
+    reference_pose: np.ndarray | None = None
     faces_found: int = 0
     extremes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -143,6 +145,7 @@ def make_conditions(
     options: AnimateOptions,
     canvas: tuple[int, int],
     landmarks: bool = False,
+    reference_pose: bool = False,
     reference_name: str = "reference picture",
     progress: Progress | None = None,
 ) -> ConditionClips:
@@ -154,6 +157,7 @@ def make_conditions(
         options: detector, keypoints, person, align, face mode and so on.
         canvas: (height, width) of the result.
         landmarks: also draw the face's landmarks into the pose pictures (not into those of a ready pose video).
+        reference_pose: also draw the reference person's own pose, if somebody is found in the picture.
         reference_name: how messages call the reference.
         progress: told how far each pass is.
 
@@ -185,13 +189,15 @@ def make_conditions(
             still=False,
             person=options.person,
         )
-    aligned = None
+    aligned = target = None
     if keypoints is not None:
         mode = cast(Literal["retarget", "rigid", "none"], options.align if reference is not None else "none")
         target = None if mode == "none" else reference_keypoints(reference, options, reference_name)
         aligned = align(keypoints, target, canvas=canvas, mode=mode)
 
     clips = ConditionClips(size=canvas, fps=driving.fps, keypoints=aligned.keypoints if aligned else None)
+    if reference_pose and reference is not None:
+        clips.reference_pose = _own_pose(reference, target, options, reference_name, landmarks=landmarks)
     try:
         tracker = FaceTracker(mode="official" if options.face_mode == "official" else "tracked")
         poses = _pose_pictures(pose_video, driving, canvas) if pose_video is not None else None
@@ -241,6 +247,18 @@ def reference_keypoints(reference: np.ndarray | None, options: AnimateOptions, n
             error.problem,
             "Use a picture that shows the person clearly, or --align none to skip alignment",
         ) from error
+
+
+def _own_pose(
+    reference: np.ndarray, found: Keypoints | None, options: AnimateOptions, name: str, *, landmarks: bool
+) -> np.ndarray | None:
+    """The reference person's pose picture; None where nobody is found."""
+    if found is None:
+        try:
+            found = reference_keypoints(reference, options, name)
+        except InputError:
+            return None
+    return draw_pose(found, 0, landmarks=landmarks)
 
 
 def _chosen(keypoints: Keypoints, driving: DrivingVideo, path: str) -> Keypoints:

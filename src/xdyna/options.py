@@ -277,6 +277,7 @@ class ModelPreset:
         motion_energy: what `--motion 1` stands for, the median motion energy of the moving scenes the model was
             trained on; 0 for a model that cannot be told.
         landmarks: draw the face's 68 landmarks into the pose pictures, for a model that was trained so.
+        reference_pose: show the pose ControlNet the reference person's own pose as well, likewise.
     """
 
     height: int = 896
@@ -287,6 +288,7 @@ class ModelPreset:
     stretch_conditions: bool = True
     fps: float = 0.0
     landmarks: bool = False
+    reference_pose: bool = False
     shared_noise: float = 0.0
     motion_energy: float = 0.0
 

@@ -222,6 +222,7 @@ class XDynaPipeline:
         video = open_driving(driving, options)
         conditions = make_conditions(
             video, reference, options=options, canvas=canvas, landmarks=self.preset.landmarks,
+            reference_pose=self.preset.reference_pose,
             reference_name=name, progress=progress,
         )  # fmt: skip
         return Prepared(picture, reference, video, conditions, options)
@@ -308,6 +309,7 @@ class XDynaPipeline:
             face=self._source(conditions, "face") if conditions.faces_found else None,
             pose_scale=options.pose_scale,
             face_scale=options.face_scale,
+            reference_pose=self._reference_pose(conditions),
         )
 
         def on_window(done: int, total: int) -> None:
@@ -371,6 +373,16 @@ class XDynaPipeline:
             return torch.cat([local, whole], dim=1).unsqueeze(0)
 
         return pose if which == "pose" else face
+
+    def _reference_pose(self, conditions: ConditionClips) -> Tensor | None:
+        """(1 3 h w) for a model that is told it: black where nobody was found, as in training."""
+        if not self.preset.reference_pose:
+            return None
+        picture = conditions.reference_pose
+        if picture is None:
+            picture = np.zeros((*conditions.size, 3), np.uint8)
+        low, high = conditions.extremes["pose"] if self.preset.stretch_conditions else (0, 255)
+        return normalise_condition(torch.from_numpy(picture[None]).to(self.device), low=low, high=high)
 
     @contextlib.contextmanager
     def _loaded(self, *names: str) -> Iterator[None]:

@@ -45,21 +45,39 @@ def text_denoiser(reference: str) -> Denoiser:
     return denoiser.eval()
 
 
+OWN_POSE = torch.rand(2, 3, 8 * SIDE, 8 * SIDE, generator=torch.Generator().manual_seed(8))
+
+
+@pytest.mark.parametrize("own_pose", [None, OWN_POSE])
 @pytest.mark.parametrize("reference", REFERENCES)
-def test_it_predicts_what_sampling_predicts(reference: str) -> None:
+def test_it_predicts_what_sampling_predicts(reference: str, own_pose: Tensor | None) -> None:
     denoiser, time = tiny_denoiser(reference), torch.tensor(400)
+    fill(denoiser)
     with torch.no_grad():
-        got = denoiser(NOISY, time, reference=REFERENCE, pose=POSE, face=FACE, reference_scale=0.7)
+        got = denoiser(
+            NOISY,
+            time,
+            reference=REFERENCE,
+            pose=POSE,
+            face=FACE,
+            reference_scale=0.7,
+            reference_pose=own_pose,
+        )
         features = None if denoiser.reference_net is None else denoiser.reference_net(REFERENCE)
         encoder = denoiser.reference_encoder
         half = Tokens(image=None if encoder is None else encoder(REFERENCE))
         residuals = ControlResiduals(
             Networks(denoiser.unet, denoiser.pose_controlnet, denoiser.face_controlnet),
-            Controls(lambda frames: POSE[:, list(frames)], lambda frames: FACE[:, list(frames)]),
+            Controls(
+                lambda frames: POSE[:, list(frames)],
+                lambda frames: FACE[:, list(frames)],
+                reference_pose=own_pose,
+            ),
             NOISY,
             time,
             [half],
             [list(range(FRAMES))],
+            REFERENCE,
         )
         down, mid = residuals.of_window(0)
         wanted = predict(
@@ -75,6 +93,21 @@ def test_it_predicts_what_sampling_predicts(reference: str) -> None:
         )
     assert got.shape == NOISY.shape
     torch.testing.assert_close(got, wanted[0], atol=1e-5, rtol=1e-5)
+
+
+def test_the_references_own_pose_reaches_the_frames_that_look_at_it() -> None:
+    denoiser, time = tiny_denoiser(), torch.tensor(400)
+    fill(denoiser)
+    with torch.no_grad():
+        inputs = {"reference": REFERENCE, "pose": POSE}
+        without = denoiser(NOISY, time, **inputs)
+        told = denoiser(NOISY, time, **inputs, reference_pose=OWN_POSE)
+        elsewhere = denoiser(NOISY, time, **inputs, reference_pose=OWN_POSE.flip(-1))
+        off = denoiser(NOISY, time, **inputs, reference_pose=OWN_POSE, pose_scale=0.0)
+        black = denoiser(NOISY, time, **inputs, pose_scale=0.0)
+    assert (told - without).abs().max() > 1e-4
+    assert (told - elsewhere).abs().max() > 1e-4
+    torch.testing.assert_close(off, black)
 
 
 @pytest.mark.parametrize("reference", REFERENCES)

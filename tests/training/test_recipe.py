@@ -42,8 +42,9 @@ def short(config: TrainConfig, *stages: str, **model: object) -> TrainConfig:
         {"reference": "ip-adapter", "image_tokens": 4, "token_width": 16},
         {"face": "landmarks"},
         {"face": "none"},
+        {"reference_pose": True},
     ],
-    ids=["w_refnet", "w_ip_adapter", "w_landmarks", "wo_face"],
+    ids=["w_refnet", "w_ip_adapter", "w_landmarks", "wo_face", "reference_pose"],
 )
 def test_every_ablation_trains_and_exports(
     smoke_config: TrainConfig, tmp_path: Path, model: dict[str, object]
@@ -61,6 +62,7 @@ def test_every_ablation_trains_and_exports(
         assert any(not torch.equal(found[key], value) for key, value in network.state_dict().items()), name
     assert (parts.get("face_controlnet") is None) == ("face" in model)
     assert read_preset(tmp_path / "model").landmarks == (model.get("face") == "landmarks")
+    assert read_preset(tmp_path / "model").reference_pose == bool(model.get("reference_pose"))
 
 
 def test_the_ablations_of_table_4_are_configs_that_differ_in_one_point() -> None:

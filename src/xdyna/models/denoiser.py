@@ -103,23 +103,27 @@ class Denoiser(nn.Module):
             (b c f h w)
         """
         features = None if self.reference_net is None else self.reference_net(reference, text)
+        sample, lead = self.unet.with_reference(noisy, reference), self.unet.reference_frames
         residuals: list[Tensor] = []
-        for network, condition, scale in (
-            (self.pose_controlnet, pose, pose_scale),
-            (self.face_controlnet, face, face_scale),
+        for network, condition, scale, first in (
+            (self.pose_controlnet, pose, pose_scale, reference_pose if lead else None),
+            (self.face_controlnet, face, face_scale, None),
         ):
             if network is None or condition is None:
                 continue
-            added = run_controlnet(network, noisy, timesteps, condition, text=text, scale=scale)
+            if first is not None:
+                condition = torch.cat([first[:, None].to(condition.dtype), condition], 1)
+                added = run_controlnet(network, sample, timesteps, condition, text=text, scale=scale)
+            else:
+                added = run_controlnet(network, noisy, timesteps, condition, text=text, scale=scale)
+                added = [led_in(value, lead) for value in added]
             residuals = [a + b for a, b in zip(residuals, added, strict=True)] if residuals else added
-        lead = self.unet.reference_frames
-        padded = [led_in(value, lead) for value in residuals]
         output = self.unet(
-            self.unet.with_reference(noisy, reference),
+            sample,
             timesteps,
             self._tokens(reference, text, image_features),
-            down_residuals=padded[:-1] if padded else None,
-            mid_residual=padded[-1] if padded else None,
+            down_residuals=residuals[:-1] if residuals else None,
+            mid_residual=residuals[-1] if residuals else None,
             reference_features=features,
             reference_scale=reference_scale,
             temporal=temporal,

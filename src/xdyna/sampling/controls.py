@@ -47,12 +47,20 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Controls:
-    """Control signals of a clip, made on demand, and how strongly they act (1 = as trained)."""
+    """Control signals of a clip, made on demand, and how strongly they act (1 = as trained).
+
+    Attributes:
+        pose, face: condition pictures by frame.
+        pose_scale, face_scale: strengths.
+        reference_pose: (b 3 H W) in [0, 1], the reference person's own pose, for models that were trained to be told;
+            None leaves frame 0 without residuals, as published.
+    """
 
     pose: ConditionSource | None = None
     face: ConditionSource | None = None
     pose_scale: float = 1.0
     face_scale: float = 1.0
+    reference_pose: Tensor | None = None
 
 
 def resize_condition(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -97,13 +105,16 @@ class ControlResiduals:
     timestep: Tensor
     halves: list[Tokens]
     windows: list[list[int]]
+    reference: Tensor | None = None
+    """(b c h w) clean latent, which the reference's own pose is shown with."""
     _kept: dict[int, list[Tensor]] = field(default_factory=dict)
+    _first: list[Tensor] | None = None
 
     def of_window(self, number: int) -> tuple[tuple[Tensor, ...], Tensor] | tuple[None, None]:
         """Residuals for window `number`: 12 skips (or as many as the UNet has) and the mid block.
 
-        Each is (b c r+f h w) with zeros for the UNet's reference frames, of which there are r (1 or 0); b counts the
-        guidance halves too.
+        Each is (b c r+f h w), r the UNet's reference frames (1 or 0): zeros, or what the reference's own pose gives; b
+        counts the guidance halves too.
         """
         if not any(
             source is not None and network is not None and scale != 0
@@ -118,9 +129,36 @@ class ControlResiduals:
             F.pad(torch.stack(values, dim=2), (0, 0, 0, 0, lead, 0))
             for values in zip(*(self._kept[frame] for frame in window), strict=True)
         ]
+        if lead and self._tells_reference():
+            for value, first in zip(stacked, self._of_reference(), strict=True):
+                value[:, :, 0] = first
         later = {frame for coming in self.windows[number + 1 :] for frame in coming}
         self._kept = {frame: values for frame, values in self._kept.items() if frame in later}
         return tuple(stacked[:-1]), stacked[-1]
+
+    def _tells_reference(self) -> bool:
+        return (
+            self.reference is not None
+            and self.controls.reference_pose is not None
+            and self.networks.pose_controlnet is not None
+            and self.controls.pose_scale != 0
+        )
+
+    def _of_reference(self) -> list[Tensor]:
+        """What the reference's own pose adds to frame 0, (b c h w) each; made once a step."""
+        network, pose = self.networks.pose_controlnet, self.controls.reference_pose
+        assert self.reference is not None
+        assert pose is not None
+        if self._first is None:
+            residuals = [
+                run_controlnet(
+                    network, self.reference[:, :, None], self.timestep, pose[:, None],
+                    text=half.text, scale=self.controls.pose_scale,
+                )
+                for half in self.halves
+            ]  # fmt: skip
+            self._first = [torch.cat(values)[:, :, 0] for values in zip(*residuals, strict=True)]
+        return self._first
 
     def _streams(self) -> list[tuple[ConditionSource | None, Any, float]]:
         return [

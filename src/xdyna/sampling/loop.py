@@ -87,7 +87,7 @@ def denoise(
         offset = offsets[index] if offsets is not None else _draw_offset(plan, generator)
         windows = step_windows(frames, size=plan.size, overlap=plan.overlap, loop=plan.loop, offset=offset)
         scaled = scheduler.scale_model_input(latents, timestep)
-        residuals = ControlResiduals(networks, controls, scaled, timestep, halves, windows)
+        residuals = ControlResiduals(networks, controls, scaled, timestep, halves, windows, reference)
         total = latents.new_zeros(len(halves), *latents.shape)
         count = latents.new_zeros(frames)
         for number, window in enumerate(windows):

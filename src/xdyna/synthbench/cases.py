@@ -33,12 +33,14 @@ class Job:
         reference: (n 3 h w) in [0, 1].
         pose: (n f 3 h w); face: (n f 6 h w), local then global.
         seeds: n numbers, one a case.
+        reference_pose: (n 3 h w), the reference people's own poses, for models that are told them.
     """
 
     reference: torch.Tensor
     pose: torch.Tensor
     face: torch.Tensor
     seeds: tuple[int, ...]
+    reference_pose: torch.Tensor | None = None
 
 
 def case_params(cases: Sequence[int], *, frames: int, modelled_share: float = 0.0) -> SyntheticParams:
@@ -86,7 +88,9 @@ def render_params(
 def own_job(batch: SyntheticBatch, cases: Sequence[int]) -> Job:
     """Every case driven by its own clip, through the face of somebody else."""
     face = torch.cat([batch.face_local, batch.face_global], 2)[:, 1:].float()
-    return Job(batch.frames[:, 0].float(), batch.pose[:, 1:].float(), face, tuple(cases))
+    return Job(
+        batch.frames[:, 0].float(), batch.pose[:, 1:].float(), face, tuple(cases), batch.pose[:, 0].float()
+    )
 
 
 def moved_like(params: SyntheticParams, drivers: SyntheticParams) -> SyntheticParams:

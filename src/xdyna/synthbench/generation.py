@@ -110,6 +110,7 @@ class Animator:
             energy = torch.cat([energy, energy])  # both guidance halves
         draws = torch.Generator().manual_seed(self.seed)
         pose, face = self._conditions(job.pose), self._conditions(job.face)
+        own_pose = job.reference_pose if pipeline.preset.reference_pose else None
         latents = denoise(
             Networks(pipeline.unet, pipeline.pose_controlnet, pipeline.face_controlnet),
             scheduler,
@@ -123,6 +124,7 @@ class Animator:
                 face=lambda picks: face[:, list(picks)],
                 pose_scale=strengths.pose,
                 face_scale=strengths.face,
+                reference_pose=own_pose,
             ),
             guidance=self.guidance,
             reference_scale=strengths.reference,

@@ -64,7 +64,7 @@ def retargeted(
         heads.append(carried_heads(drivers.head[row, 1:].float().cpu().numpy(), aligned.frame_to_canvas))
     pose, face = (from_bytes(np.stack(part)).to(device) for part in (poses, faces))
     return Driven(
-        Job(people.frames[:, 0].float(), pose, face, tuple(cases)),
+        Job(people.frames[:, 0].float(), pose, face, tuple(cases), people.pose[:, 0].float()),
         body=torch.from_numpy(np.stack(bodies)).to(device),
         head=torch.from_numpy(np.stack(heads)).to(device),
         expression=drivers.expression[:, 1:].float(),

@@ -263,10 +263,14 @@ def write_model(
 ) -> None:
     """Write networks as a model folder, with the settings that they were trained for."""
     height, width = config.model.size
-    landmarks = config.model.face == "landmarks"
+    landmarks, own_pose = config.model.face == "landmarks", config.model.reference_pose
     if config.model.kind == "sd15":
         preset = ModelPreset(
-            height=height, width=width, landmarks=landmarks, shared_noise=config.noise.shared
+            height=height,
+            width=width,
+            landmarks=landmarks,
+            reference_pose=own_pose,
+            shared_noise=config.noise.shared,
         )
     else:
         preset = ModelPreset(
@@ -279,6 +283,7 @@ def write_model(
             stretch_conditions=False,
             fps=8.0,
             landmarks=landmarks,
+            reference_pose=own_pose,
             shared_noise=config.noise.shared,
             motion_energy=config.model.unet.motion_energy,
         )

@@ -52,6 +52,9 @@ class ModelConfig:
     face: str = "s-face"
     """What tells the expression: "s-face" (a ControlNet on face patches), "landmarks" (drawn into the pose pictures),
     or "none"."""
+    reference_pose: bool = False
+    """Show the pose ControlNet the reference person's own pose as well, so that both sides of the adapter's attention
+    are told which part of the body is where. Not part of the published model."""
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     condition_channels: tuple[int, ...] = (16, 32, 64, 96)

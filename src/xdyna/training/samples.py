@@ -54,7 +54,10 @@ def sample_sheet(config: TrainConfig, networks: Networks, device: torch.device) 
             ),
             tokens=None if encoder is None else Tokens(image=encoder(reference)),
             reference_features=None if reference_net is None else reference_net(reference),
-            controls=Controls(pose=_source(pose[clip]), face=_source(face[clip])),
+            controls=Controls(
+                pose=_source(pose[clip]), face=_source(face[clip]),
+                reference_pose=batch.pose[clip, :1].float() if config.model.reference_pose else None,
+            ),
             plan=WindowPlan(size=FRAMES, overlap=0, loop="open"),
         )  # fmt: skip
         scaled = latents[0].transpose(0, 1) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)

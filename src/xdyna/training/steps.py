@@ -136,6 +136,10 @@ def _draw_clips(run: Run, pool: Pool, clips: torch.Tensor, picks: torch.Tensor, 
     conditions = pool.conditions[clips[:, None], frames].float() / 255
     pose_scale, face_scale = keep(config.drop_pose), keep(config.drop_face)
     human = pool.human[clips].float()
+    own = {}
+    if run.config.model.reference_pose:
+        told_pose = pool.conditions[clips, 0, :3].float() / 255
+        own = {"reference_pose": told_pose * pose_scale.view(-1, 1, 1, 1)}
     scales = {}
     if config.blank == "skip":
         scales = {"pose_scale": human, "face_scale": human}
@@ -149,6 +153,7 @@ def _draw_clips(run: Run, pool: Pool, clips: torch.Tensor, picks: torch.Tensor, 
         "pose": conditions[:, :, :3] * pose_scale.view(-1, 1, 1, 1, 1),
         "face": conditions[:, :, 3:] * face_scale.view(-1, 1, 1, 1, 1),
         "reference_scale": keep(config.drop_reference),
+        **own,
         **scales,
     }
     if run.config.model.unet.motion_energy and run.config.model.kind == "embedded":
@@ -168,7 +173,7 @@ def _denoising_losses(run: Run, learner: nn.Module, batch: Batch, *, temporal: b
     clean, noise = batch["clean"], batch["noise"]
     given: dict[str, torch.Tensor] = {
         name: batch[name]
-        for name in ("pose_scale", "face_scale", "motion", "image_features")
+        for name in ("reference_pose", "pose_scale", "face_scale", "motion", "image_features")
         if name in batch
     }
     if run.text is not None:
