@@ -46,13 +46,15 @@ class Ended(NamedTuple):
 
 
 def run(root: Path, *, suite: str = "all", out: Path | None = None, **options: Any) -> Ended:
-    """Evaluate ROOT/pred against ROOT/truth with ROOT/masks where there are any; anything else than the two good
-    endings fails."""
+    """Evaluate ROOT/pred against ROOT/truth, ROOT/driving and ROOT/masks, as far as they are there.
+
+    Anything else than the two good endings fails.
+    """
     out = out or root / "out"
-    masks = root / "masks"
+    others = {kind: root / kind for kind in ("truth", "driving", "masks") if (root / kind).is_dir()}
     try:
         evaluate(
-            root / "pred", out, truth=root / "truth", masks=masks if masks.is_dir() else None,
+            root / "pred", out, **others,
             options=EvaluateOptions(suite=suite, workers=1, device="cpu", resamples=5, **options),
         )  # fmt: skip
     except XdynaError as error:
@@ -151,6 +153,16 @@ def test_odd_content_gives_finite_numbers(
             assert ended.value(name) is None or name == "colour_drift"
     assert ended.report["metrics"]["dtfvd[synth]"]["value"] >= 0
     assert "needs" in ended.report["unavailable"]["fid"]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_cross_driving_of_odd_clips(tmp_path: Path, masked: bool) -> None:
+    driving = [grey(0, size=(16, 70)), lively(1, size=(33, 17))]
+    root = clips(tmp_path, pred=[lively(), grey(255)], driving=driving)
+    ended = run(clips(root, masks=[box(), grey(0)]) if masked else root)
+    assert ended.report["unavailable"]["psnr"].endswith("needs --truth")
+    assert ended.value("joint_error_pct") is None
+    assert (ended.value("dtfvd[synth]") or 0) > 0
 
 
 def test_a_single_window_is_no_set(tmp_path: Path) -> None:
