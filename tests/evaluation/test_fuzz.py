@@ -2,112 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.evaluation.clip_folders import moving, write_frames, write_video
-from xdyna.errors import InputError, OutputError, XdynaError
-from xdyna.evaluation.options import EvaluateOptions
+from tests.evaluation.clip_folders import write_frames, write_video
+from tests.evaluation.hostile_folders import FRAMES, SIZE, box, clips, grey, lively, run
 from xdyna.evaluation.pairs import pair_up
-from xdyna.evaluation.readings import Reading, Result
-from xdyna.evaluation.report import tex_text
-from xdyna.evaluation.run import evaluate
-
-SIZE = (32, 40)
-FRAMES = 3
 
 
 @pytest.fixture(autouse=True)
 def no_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDYNA_WEIGHTS", str(tmp_path / "no weights"))
-
-
-class Ended(NamedTuple):
-    """How an evaluation ended: with an error, or a report."""
-
-    error: XdynaError | None
-    report: dict[str, Any]
-
-    def value(self, name: str) -> float | None:
-        assert self.error is None, self.error
-        found: float | None = self.report["metrics"][name]["value"]
-        return found
-
-
-def run(root: Path, *, suite: str = "all", out: Path | None = None, **options: Any) -> Ended:
-    """Evaluate ROOT/pred against ROOT/truth, ROOT/driving and ROOT/masks, as far as they are there.
-
-    Anything else than the two good endings fails.
-    """
-    out = out or root / "out"
-    others = {kind: root / kind for kind in ("truth", "driving", "masks") if (root / kind).is_dir()}
-    try:
-        evaluate(
-            root / "pred", out, **others,
-            options=EvaluateOptions(suite=suite, workers=1, device="cpu", resamples=5, **options),
-        )  # fmt: skip
-    except XdynaError as error:
-        return _refused(error, out)
-    report = strict(out / "report.json")
-    for name, found in report["metrics"].items():
-        for number in (found["value"], found["low"], found["high"], found["coverage"]):
-            assert number is None or math.isfinite(number), name
-        assert 0 <= found["coverage"] <= 1, name
-        assert name not in report["unavailable"]
-    for path in (out / "cache").glob("*.json"):
-        strict(path)
-    for name in ("report.md", "report.tex", "report.html"):
-        found = re.search(r"\b(nan|NaN|inf|Infinity|None)\b", (out / name).read_text())
-        assert found is None, f"{name} says {found}"
-    return Ended(None, report)
-
-
-def _refused(error: XdynaError, out: Path) -> Ended:
-    assert len(str(error)) > 20
-    assert error.remedy, f"says what to do: {error}"
-    assert "\0" in str(out) or len(out.name) > 255 or not list(out.glob(".*.tmp*")), "nothing half written"
-    return Ended(error, {})
-
-
-def strict(path: Path) -> Any:
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{path} holds {word}")
-
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-
-
-def clips(root: Path, **sets: np.ndarray | list[np.ndarray]) -> Path:
-    """Sets of clips a, b, ... as folders of frames."""
-    for kind, given in sets.items():
-        for name, clip in zip("abcd", given if isinstance(given, list) else [given], strict=False):
-            write_frames(root / kind / name, clip)
-    return root
-
-
-def grey(level: int, *, frames: int = FRAMES, size: tuple[int, int] = SIZE) -> np.ndarray:
-    return np.full((frames, *size, 3), level, np.uint8)
-
-
-def lively(seed: int = 0, *, frames: int = FRAMES, size: tuple[int, int] = SIZE) -> np.ndarray:
-    return moving(seed, frames=frames, size=size)
-
-
-def box() -> np.ndarray:
-    """Masks of somebody."""
-    masks = grey(0)
-    masks[:, 8:24, 8:24] = 255
-    return masks
 
 
 @pytest.fixture(scope="module")
@@ -324,179 +236,6 @@ def test_a_video_whose_index_promises_more_is_told(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("xdyna.evaluation.clips.count_frames", lambda path: 6)
     ended = run(tmp_path, suite="motion")
     assert "4 of its first 6 frames can be read" in str(ended.error)
-
-
-# names
-
-
-NAMES = (
-    "with space",
-    "quote\"s'",
-    "new\nline",
-    "<img src=x onerror=alert(1)>",
-    "&amp;<td><script>",
-    r"$\bf_{x}^~%&#",
-    "a|b*_[x](y)`z`",
-    "-dash",
-    "é日本",
-)
-SYSTEM = "ours\n\n<b>&_1%$\\x{}|"
-
-
-class Tags(HTMLParser):
-    """What a browser would make of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-        self.attributes: set[str] = set()
-        self.pictures: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.pictures += [value or "" for name, value in attrs if name == "src"]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_names_are_text_everywhere(tmp_path: Path) -> None:
-    for name in NAMES:
-        write_frames(tmp_path / "pred" / name, lively(frames=2))
-        write_frames(tmp_path / "truth" / name, lively(1, frames=2))
-    ended = run(tmp_path, suite="pixel", name=SYSTEM)
-    assert sorted(ended.report["clips"]) == sorted(NAMES)
-    page = Tags()
-    page.feed((tmp_path / "out" / "report.html").read_text())
-    plain = "html meta title style h1 h2 h3 p table tr td details summary svg rect polyline text figure img figcaption"
-    assert page.seen <= set(plain.split())
-    assert not any(name.startswith("on") for name in page.attributes)
-    assert set(page.pictures) <= {f"worst/{place:02d}.png" for place in range(6)}
-    assert all(name in page.text for name in NAMES)
-    head, row = (tmp_path / "out" / "report.tex").read_text().splitlines()
-    cells = re.split(r"(?<!\\) & ", row)
-    assert cells[0] == tex_text("ours <b>&_1%$\\x{}|")
-    assert len(cells) == len(re.split(r"(?<!\\) & ", head))
-    left = cells[0].replace(r"\textbackslash{}", "")
-    assert not re.search(r"(?<!\\)[&%$#_{}]", left), "nothing that LaTeX would run"
-    title = (tmp_path / "out" / "report.md").read_text().splitlines()[0]
-    assert title == "# ours <b>&_1%$\\x{}|"
-
-
-def test_a_name_from_the_command_line_that_is_no_text(room: Path) -> None:
-    assert run(room, suite="pixel", name="a\udcff").report["name"] == r"a\udcff"
-
-
-# links
-
-
-def test_links_are_followed_and_only_pictures_are_read(room: Path, tmp_path: Path) -> None:
-    outside = write_frames(tmp_path / "outside", lively(9))
-    secret = tmp_path / "secret.txt"
-    secret.write_text("a password")
-    expected = run(
-        clips(tmp_path / "plain", pred=[lively(9), lively(2)], truth=[lively(3), lively(4)]), suite="pixel"
-    )
-    shutil.rmtree(room / "pred" / "a")
-    (room / "pred" / "a").symlink_to(outside)
-    assert run(room, suite="pixel").report["metrics"] == expected.report["metrics"]
-    (room / "pred" / "b" / "0001.png").unlink()
-    (room / "pred" / "b" / "0001.png").symlink_to(secret)
-    ended = run(room, suite="pixel", out=room / "second")
-    assert "is not a picture" in str(ended.error)
-    assert "password" not in str(ended.error)
-
-
-def test_a_report_never_writes_through_a_link(room: Path, tmp_path: Path) -> None:
-    precious = tmp_path / "precious.txt"
-    precious.write_text("keep")
-    (room / "out").mkdir()
-    for name in ("report.json", "report.html", "report.md", "report.tex"):
-        (room / "out" / name).symlink_to(precious)
-    assert run(room, suite="pixel").error is None
-    assert precious.read_text() == "keep"
-
-
-# where it goes
-
-
-def outputs(root: Path) -> Iterator[tuple[str, Path]]:
-    """Places that cannot take a report."""
-    (root / "file").write_text("x")
-    yield "a file", root / "file"
-    yield "within a file", root / "file" / "deep"
-    yield "too long", root / ("x" * 300)
-    yield "null byte", root / "a\0b"
-    for name in ("cache", "worst"):
-        (root / f"no {name}").mkdir()
-        (root / f"no {name}" / name).write_text("x")
-        yield f"{name} is a file", root / f"no {name}"
-    (root / "page" / "report.html").mkdir(parents=True)
-    yield "the page is a folder", root / "page"
-    if Path("/proc/self").is_dir():
-        yield "a folder that takes no files, even of root", Path("/proc/xdyna")
-    if os.geteuid():
-        (root / "read only").mkdir(mode=0o555)
-        yield "read only", root / "read only"
-
-
-def test_places_that_cannot_be_written(room: Path) -> None:
-    for told, place in outputs(room):
-        ended = run(room, suite="pixel", out=place)
-        assert isinstance(ended.error, OutputError), told
-
-
-def test_inputs_that_are_no_path(room: Path) -> None:
-    for place in ("a\0b", "x" * 5000, "/dev/null", "/dev/null/x"):
-        with pytest.raises(InputError):
-            evaluate(place, room / "out", truth=room / "truth")
-
-
-GARBAGE = (
-    b"",
-    b"\x93NUMPY\x01\x00v\x00%-117b\n" % b"{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999999, 96), }",
-    b"PK\x03\x04 not a zip",
-    bytes(range(256)),
-    b"[" * 100_000,
-    b"1" * 5000,
-    b"null",
-    b'{"readings": 5, "unavailable": {}, "protocol": {}}',
-    b'{"readings": {}, "unavailable": [], "protocol": 7}',
-    *(
-        b'{"readings": {"psnr": {"above": %s, "below": 1, "total": 1, "curve": %s}}, "unavailable": {}, "protocol": {}}'
-        % tuple(words.split())
-        for words in (b"NaN []", b"1e999 []", b'"x" []', b"1 [NaN]", b"1 5", b'1 ["a"]')
-    ),
-)  # fmt: skip
-
-
-def test_garbage_in_the_cache_is_measured_again(room: Path) -> None:
-    expected = run(room, suite="pixel,set")
-    kept = sorted((room / "out" / "cache").iterdir())
-    assert {path.suffix for path in kept} == {".json", ".npy"}
-    for content in GARBAGE:
-        for path in kept:
-            path.write_bytes(content)
-        assert run(room, suite="pixel,set").report["metrics"] == expected.report["metrics"], content[:80]
-
-
-def test_numbers_that_are_none_never_reach_a_report() -> None:
-    nan, infinite = math.nan, math.inf
-    for reading in (
-        Reading.of_frames([nan, infinite]),
-        Reading.of_clip(nan, 2, curve=[nan, infinite]),
-        Reading.of_clip(-infinite, 2),
-        Reading.of_ratio(infinite, 1, 2),
-        Reading.of_ratio(1, nan, 2),
-        Reading.of_ratio(1, 0, 2),
-    ):
-        json.dumps(reading.to_json(), allow_nan=False)
-        assert reading.value is None
-        assert Result.over([reading]).value is None
-        assert Result.over([reading, Reading.of_frames([3.0])]).value == 3.0
-    assert Reading.of_frames([nan, 2.0]).value == 2.0
 
 
 # at random
