@@ -24,6 +24,7 @@ import numpy as np
 
 from xdyna.errors import InputError
 from xdyna.media import count_frames, probe, read_clip, read_image
+from xdyna.media.files import existing_file
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 VIDEOS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"})
@@ -72,10 +73,16 @@ class ClipFiles:
         """The first `limit` frames, (f h w 3) uint8.
 
         Raises:
-            InputError: a file cannot be read, or the frames are not all of one size.
+            InputError: a file cannot be read, a video holds less than `limit`, or the frames are not all of one size.
         """
         if self.is_video:
-            return read_clip(self.files[0], limit=limit).frames
+            clip = read_clip(self.files[0], limit=limit).frames
+            if limit is not None and len(clip) < limit:  # the file's index promised more
+                raise InputError(
+                    self.files[0], f"is damaged: {len(clip)} of its first {limit} frames can be read",
+                    "Export it again",
+                )  # fmt: skip
+            return clip
         frames: list[np.ndarray] = []
         for path in self.files[:limit]:
             frame = read_image(path)
@@ -90,12 +97,27 @@ class ClipFiles:
         return np.stack(frames)
 
     def digest(self) -> str:
-        """SHA-256 of the content, frame names left out."""
+        """SHA-256 of the content, frame names left out.
+
+        Raises:
+            InputError: a file is missing (a link to nowhere), empty, unreadable, or no regular file.
+        """
         found = hashlib.sha256()
         for path in self.files:
-            with path.open("rb") as file:
+            with existing_file(path, "a video" if self.is_video else "a picture").open("rb") as file:
                 found.update(hashlib.file_digest(file, "sha256").digest())
         return found.hexdigest()
+
+    def gaps(self, limit: int) -> tuple[int, ...]:
+        """Distances of the first frames' numbers, where they are not all alike: (2, 1) for the frames 5, 7, 8.
+
+        Empty for evenly numbered frames and for videos: nothing tells that a frame is missing in them.
+        """
+        if self.is_video:
+            return ()
+        numbers = [_number(path) for path in self.files[:limit]]
+        steps = tuple(after - before for before, after in zip(numbers, numbers[1:], strict=False))
+        return steps if len(set(steps)) > 1 else ()
 
 
 def find_clips(root: str | Path, kind: str) -> dict[str, ClipFiles]:
@@ -109,19 +131,13 @@ def find_clips(root: str | Path, kind: str) -> dict[str, ClipFiles]:
         InputError: no such folder, nothing in it, or two clips of one name.
     """
     folder = Path(root)
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "no such folder"
-        raise InputError(folder, problem, f"{kind} is a folder of videos or of folders of frames")
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    found: list[ClipFiles] = [
-        _video(path) for path in entries if path.suffix.lower() in VIDEOS and path.is_file()
-    ]
-    for path in entries:
-        if path.is_dir() and (frames := _frames_within(path)):
-            found.append(ClipFiles(path.name, frames, is_video=False))
-    pictures = [path for path in entries if path.suffix.lower() in PICTURES and path.is_file()]
-    if pictures and not found:
-        found = _flat_clips(folder, pictures)
+    try:
+        if not folder.is_dir():
+            problem = "is a file" if folder.exists() else "no such folder"
+            raise InputError(folder, problem, f"{kind} is a folder of videos or of folders of frames")
+        found = _clips_within(folder)
+    except OSError as error:
+        raise InputError(folder, f"cannot be read ({error.strerror})", "Check the folder's path") from None
     if not found:
         raise InputError(
             folder,
@@ -130,6 +146,9 @@ def find_clips(root: str | Path, kind: str) -> dict[str, ClipFiles]:
         )
     clips: dict[str, ClipFiles] = {}
     for clip in found:
+        if not _is_text(str(clip.path)):
+            shown = str(clip.path).encode(errors="backslashreplace").decode()
+            raise InputError(shown, "the name is not text in UTF-8", "Rename it")
         if clip.name in clips:
             raise InputError(
                 clip.path,
@@ -175,6 +194,25 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(every[:SHOWN]) + rest
 
 
+def _clips_within(folder: Path) -> list[ClipFiles]:
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    found = [_video(path) for path in entries if path.suffix.lower() in VIDEOS and path.is_file()]
+    for path in entries:
+        if path.is_dir() and (frames := _frames_within(path)):
+            found.append(ClipFiles(path.name, frames, is_video=False))
+    pictures = [path for path in entries if path.suffix.lower() in PICTURES and path.is_file()]
+    return _flat_clips(folder, pictures) if pictures and not found else found
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name of the file system is text: Python stands in for other bytes with lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _video(path: Path) -> ClipFiles:
     return ClipFiles(path.stem, (path,), is_video=True)
 
@@ -193,11 +231,12 @@ def _frames_within(folder: Path) -> tuple[Path, ...]:
 def in_order(paths: Sequence[Path]) -> tuple[Path, ...]:
     """Frames by the last number in their names."""
 
-    def number(path: Path) -> tuple[int, str]:
-        found = _FRAME_NUMBER.search(path.stem)
-        return (int(found[1]) if found else -1, path.name)
+    return tuple(sorted(paths, key=lambda path: (_number(path), path.name)))
 
-    return tuple(sorted(paths, key=number))
+
+def _number(path: Path) -> int:
+    found = _FRAME_NUMBER.search(path.stem)
+    return int(found[1]) if found else -1
 
 
 def _flat_clips(folder: Path, pictures: list[Path]) -> list[ClipFiles]:

@@ -148,6 +148,8 @@ def _measured(
     options: EvaluateOptions,
     progress: Progress,
 ) -> dict[str, Any]:
+    if part != "all" and not any(_has_part(pair, part) for pair in pairs):
+        raise InputError("masks", "they leave nothing of this part in any clip")
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     owners: tuple[list[int], list[int]] = ([], [])
     label = full_name(distance.name, part)
@@ -173,6 +175,11 @@ def _measured(
     }  # fmt: skip
 
 
+def _has_part(pair: Pair, part: Region) -> bool:
+    masks = pair.read_masks()
+    return masks is None or bool((masks if part == "fg" else ~masks).any())
+
+
 def _features(distance: Distance, pair: Pair, clip: ClipFiles, part: Region, cache: Path) -> np.ndarray:
     """(n d) rows of one clip, made or kept."""
     size = pair.truth_size if pair.truth is not None else None
@@ -189,13 +196,9 @@ def _features(distance: Distance, pair: Pair, clip: ClipFiles, part: Region, cac
         distance.step,
     )
     place = cache / f"features-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.npy"
-    if place.is_file():
-        try:
-            held = np.load(place, allow_pickle=False)
-            if held.ndim == 2 and np.isfinite(held).all():
-                return np.asarray(held, np.float32)
-        except (OSError, ValueError):
-            pass  # what a killed run or a full disk left: made again
+    held = _held(place)
+    if held is not None:
+        return held
     frames = at_size(clip.read(limit=pair.frames), size)
     rows = np.asarray(distance.rows(frames, pair.read_masks() if part != "all" else None, part), np.float32)
     if not np.isfinite(rows).all():
@@ -203,6 +206,19 @@ def _features(distance: Distance, pair: Pair, clip: ClipFiles, part: Region, cac
     with whole_file(place, overwrite=True) as temporary, temporary.open("wb") as file:
         np.save(file, rows)
     return rows
+
+
+def _held(place: Path) -> np.ndarray | None:
+    """Rows that an earlier run left; None where there is nothing usable."""
+    if not place.is_file():
+        return None
+    try:
+        with place.open("rb") as file:
+            held = np.lib.format.read_array(file, allow_pickle=False)
+        good = held.ndim == 2 and held.size and held.dtype == np.float32 and np.isfinite(held).all()
+        return np.asarray(held) if good else None
+    except Exception:  # what a killed run or a full disk left can raise almost anything: made again
+        return None
 
 
 def _device(name: str) -> str:

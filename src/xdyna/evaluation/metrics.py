@@ -55,6 +55,8 @@ _ROWS = (
     Metric("fid[clean-resize]", "set", "FID (clean resize)", "less", "", 4,
            "the same network, frames resized as clean-fid does"),
     Metric("fid[clean]", "set", "FID (clean-fid)", "less", "", 4, "clean-fid, with its compiled network"),
+    Metric("fid[nsfw-inception]", "set", "FID (NSFW Inception)", "less", "", 4,
+           "features of nsfwjs' Inception, which a package carries; not comparable with FID"),
     Metric("fid_vid", "set", "FID-VID", "less", "", 4, "ResNet3D-50 of Kinetics, windows of 16 frames"),
     Metric("fvd[disco]", "set", "FVD (DisCo)", "less", "", 4, "I3D logits, batch-norm epsilon 1e-3"),
     Metric("fvd[tats]", "set", "FVD (TATS)", "less", "", 4, "I3D logits, batch-norm epsilon 1e-5"),

@@ -15,7 +15,7 @@ import numpy as np
 from xdyna import media
 from xdyna.evaluation.metrics import METRICS, SUITES, split_name, title_of
 from xdyna.evaluation.pairs import Pair
-from xdyna.media.files import whole_file
+from xdyna.media.files import whole_file, write_failure
 
 WORST = 6
 """Frames that are shown."""
@@ -183,7 +183,10 @@ def _worst(report: Mapping[str, Any], folder: Path, pairs: Mapping[str, Pair]) -
             chosen.append(frame)
     figures = []
     if chosen:
-        (folder / "worst").mkdir(exist_ok=True)
+        try:
+            (folder / "worst").mkdir(exist_ok=True)
+        except OSError as error:
+            raise write_failure(folder / "worst", error) from None
     for place, (distance, clip, number) in enumerate(chosen):
         pair = pairs[clip]
         shown = [pair.read_pred()[number]]

@@ -99,7 +99,7 @@ def pair_up(
             names = [name for name in names if name in shared]
     if not names:
         raise InputError(str(pred), "no clip is in all of the folders", "Name clips alike in all folders")
-    pairs, problems = [], []
+    pairs, problems, uneven = [], [], []
     for name in names:
         parts = {kind: clips[name] for kind, clips in others.items()}
         counts = {"pred": generated[name].count()} | {kind: clip.count() for kind, clip in parts.items()}
@@ -109,6 +109,9 @@ def pair_up(
             frames is None and len({counts[k] for k in ("pred", "truth") if k in counts}) > 1
         ):
             problems.append(f"{name} ({', '.join(f'{kind} {count}' for kind, count in counts.items())})")
+            continue
+        if len({clip.gaps(wanted) for clip in (generated[name], *parts.values())}) > 1:
+            uneven.append(name)
             continue
         true = parts.get("truth")
         pairs.append(
@@ -122,6 +125,11 @@ def pair_up(
         raise InputError(
             str(pred), f"{asked}: {listed(problems)}", "Compare the first N frames of each with --frames N"
         )
+    if uneven:
+        raise InputError(
+            str(pred), f"frames are missing within {listed(uneven)}: their numbers leave gaps in one folder only",
+            "Complete the frames, so that the same ones are compared",
+        )  # fmt: skip
     return pairs
 
 

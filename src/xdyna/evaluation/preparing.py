@@ -66,6 +66,19 @@ def pictures_for_clean_fid(frames: np.ndarray, *, size: int = 299) -> Tensor:
     return torch.from_numpy(resized).permute(0, 3, 1, 2).contiguous()
 
 
+def pictures_for_nsfwjs(frames: np.ndarray, *, size: int = 299) -> Tensor:
+    """nsfwjs: [0, 1], bilinear with aligned corners and without antialias.
+
+    Returns:
+        (f 3 size size) float32 in [0, 1].
+
+    Raises:
+        InputError: as `check_frames`.
+    """
+    pictures = _channels_first(check_frames(frames)) / 255
+    return F.interpolate(pictures, size=(size, size), mode="bilinear", align_corners=True)
+
+
 def pillow_bicubic(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize each channel as a float picture with Pillow's antialiased bicubic filter.
 

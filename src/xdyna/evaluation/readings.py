@@ -32,20 +32,22 @@ class Reading:
     @classmethod
     def of_frames(cls, values: Iterable[float | None]) -> Reading:
         """A metric of single frames."""
-        every = tuple(None if value is None else float(value) for value in values)
+        every = tuple(_finite(value) for value in values)
         there = [value for value in every if value is not None]
         return cls(math.fsum(there), float(len(there)), len(every), every)
 
     @classmethod
     def of_clip(cls, value: float | None, frames: int, *, curve: Sequence[float | None] = ()) -> Reading:
         """A metric of the clip as a whole: every clip counts alike."""
-        clean = tuple(None if v is None or not math.isfinite(v) else float(v) for v in curve)
-        return cls(0.0 if value is None else float(value), 0.0 if value is None else 1.0, frames, clean)
+        there = _finite(value)
+        clean = tuple(_finite(v) for v in curve)
+        return cls(there or 0.0, 0.0 if there is None else 1.0, frames, clean)
 
     @classmethod
     def of_ratio(cls, above: float, below: float, frames: int) -> Reading:
         """A ratio of two sums."""
-        return cls(float(above), float(below), frames)
+        there = math.isfinite(above) and math.isfinite(below)
+        return cls(float(above), float(below), frames) if there else cls(0.0, 0.0, frames)
 
     @property
     def value(self) -> float | None:
@@ -58,8 +60,16 @@ class Reading:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Reading:
-        """As `to_json` wrote it."""
-        return cls(value["above"], value["below"], value["total"], tuple(value["curve"]))
+        """As `to_json` wrote it.
+
+        Raises:
+            KeyError, TypeError, ValueError: it did not.
+        """
+        above, below, total = (float(value[name]) for name in ("above", "below", "total"))
+        curve = tuple(None if v is None else float(v) for v in value["curve"])
+        if not all(math.isfinite(v) for v in (above, below, total, *curve) if v is not None):
+            raise ValueError("readings are finite")
+        return cls(above, below, int(total), curve)
 
 
 @dataclass
@@ -124,6 +134,11 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """For the report."""
         return dict(vars(self))
+
+
+def _finite(value: float | None) -> float | None:
+    """NaN and infinity are no values: such a frame or clip could not be measured, and coverage tells so."""
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _plain(value: float) -> float | None:

@@ -110,6 +110,15 @@ _LISTED = (
         "6726825d",
     ),
     Network(
+        "nsfw_inception",
+        "fid[nsfw-inception]",
+        ("nsfwjs-4.3.0.tgz", "dist/models/inception_v3/model.min.js"),
+        "npm pack nsfwjs@4.3.0",
+        "MIT (nsfwjs)",
+        Layout(),
+        22_360_869,
+    ),
+    Network(
         "clean_inception",
         "fid[clean] (a compiled file: a program, to be trusted explicitly)",
         ("inception-2015-12-05.pt",),

@@ -72,14 +72,14 @@ class Report:
             "versions": _versions(),
             "machine": f"{platform.machine()}, {platform.system()}",
             "folders": {name: str(folder) for name, folder in folders.items() if folder is not None},
-            "options": dataclasses.asdict(options),
+            "options": dataclasses.asdict(options) | {"name": one_line(options.name)},
             "protocol": protocol,
             "clips": len(pairs),
             "frames": sum(pair.frames for pair in pairs),
             "sizes": _sizes(pairs),
             "content": media_hash(digests),
         }
-        name = options.name or Path(str(folders["pred"])).resolve().name
+        name = one_line(options.name or Path(str(folders["pred"])).resolve().name)
         clips_by_name = {pair.name: _clip(pair, readings) for pair in pairs}
         return cls(name, about, _ordered(metrics), _ordered(unavailable), clips_by_name)
 
@@ -137,7 +137,9 @@ def markdown(report: Report) -> str:
             ]
     if report.unavailable:
         lines += ["", "## not measured", ""]
-        lines += [f"- {', '.join(titles)}: {why}" for why, titles in by_reason(report.unavailable).items()]
+        lines += [
+            f"- {', '.join(titles)}: {one_line(why)}" for why, titles in by_reason(report.unavailable).items()
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -200,6 +202,11 @@ def tex_text(text: str) -> str:
     """A text with what LaTeX would take for commands escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
+
+
+def one_line(text: str) -> str:
+    """A text that goes into a line of a table: without line breaks, and UTF-8 whatever bytes a name had."""
+    return " ".join(text.encode(errors="backslashreplace").decode().split())
 
 
 def media_hash(digests: Mapping[str, str]) -> str:

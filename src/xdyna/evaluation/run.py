@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xdyna import media
-from xdyna.errors import OptionError, XdynaError
+from xdyna.errors import OptionError, OutputError, XdynaError
 from xdyna.evaluation.distances import set_suite
 from xdyna.evaluation.metrics import SUITES
 from xdyna.evaluation.options import EvaluateOptions
@@ -30,7 +30,7 @@ from xdyna.media.files import write_failure
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the suites: what an older version measured is measured anew."""
 Progress = Callable[[str, int, int | None], None]
 
@@ -75,6 +75,8 @@ def evaluate(
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_failure(folder, error) from None
+    except ValueError as error:  # a null byte in the name
+        raise OutputError(str(output), f"is no path ({error})", "Give another name") from None
     digests = {pair.name: pair.digest() for pair in pairs}
     gathered: dict[str, dict[str, ClipReadings]] = {}
     for suite in suites:
@@ -192,8 +194,11 @@ def _held(place: Path) -> ClipReadings | None:
     try:
         value = media.read_json(place)
         readings = {name: Reading.from_json(item) for name, item in value["readings"].items()}
-        return ClipReadings(readings, value["unavailable"], value["protocol"])
-    except (XdynaError, KeyError, TypeError, AttributeError):
+        told = [
+            {str(name): str(text) for name, text in value[key].items()} for key in ("unavailable", "protocol")
+        ]
+        return ClipReadings(readings, *told)
+    except (XdynaError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from xdyna.errors import InputError, OptionError
 from xdyna.evaluation.networks.i3d import I3D
 from xdyna.evaluation.networks.inception import InceptionV3
+from xdyna.evaluation.networks.nsfw_inception import NsfwInception
 from xdyna.evaluation.networks.resnet3d import ResNet3D50
 from xdyna.evaluation.networks.scripted import CleanInception, StyleGanVI3D
 from xdyna.evaluation.networks.videomae import VideoMAE
@@ -27,6 +28,7 @@ from xdyna.evaluation.preparing import (
     clip_for_tats_fvd,
     pictures_for_clean_fid,
     pictures_for_fid,
+    pictures_for_nsfwjs,
     segments_of,
 )
 
@@ -85,6 +87,16 @@ def clean_fid_features(
         return network(_on(network, (pictures_for_clean_fid(some) - 128) / 128))
 
     return _by_batches(check_frames(frames), batch, features)
+
+
+def nsfw_inception_features(frames: np.ndarray, network: NsfwInception, *, batch: int = 16) -> np.ndarray:
+    """Features of nsfwjs' Inception, prepared as nsfwjs prepares pictures.
+
+    Args, returns and raises as `fid_features`.
+    """
+    return _by_batches(
+        check_frames(frames), batch, lambda some: network(_on(network, pictures_for_nsfwjs(some)))
+    )
 
 
 def disco_fvd_features(clips: Iterable[np.ndarray], network: I3D, *, batch: int = 4) -> np.ndarray:

@@ -16,6 +16,7 @@ from xdyna.evaluation import set_features
 from xdyna.evaluation.frechet import Covariance, FrechetResult, frechet_with_interval
 from xdyna.evaluation.masks import Region, region_of
 from xdyna.evaluation.networks import load, scripted
+from xdyna.evaluation.networks.nsfw_inception import load_nsfw_inception
 from xdyna.evaluation.preparing import check_frames, load_as_cd_fvd, windows_of
 from xdyna.evaluation.set_features import FeatureSet
 
@@ -116,6 +117,18 @@ _LISTED = (
         dimensions=2048,
         protocol="clean-fid: Pillow bicubic with antialias to 299, its compiled Inception 2015-12-05",
         compiled=True,
+    ),
+    SetMetric(
+        "fid[nsfw-inception]",
+        "nsfw_inception",
+        load_nsfw_inception,
+        set_features.nsfw_inception_features,
+        window=1,
+        step=1,
+        covariance="unbiased",
+        dimensions=2048,
+        protocol="InceptionV3 of npm's nsfwjs 4.3.0 (8-bit weights, trained on to tell drawings, photographs and "
+        "indecent pictures apart), bilinear 299 with aligned corners, [0, 1]; not comparable with FID",
     ),
     SetMetric(
         "fid_vid",

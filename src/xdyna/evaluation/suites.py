@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xdyna.evaluation.face_suite import face_suite
-from xdyna.evaluation.masks import region_of
 from xdyna.evaluation.metrics import full_name
 from xdyna.evaluation.motion import MotionReadings, read_motion
 from xdyna.evaluation.pairs import Pair
@@ -26,24 +25,29 @@ if TYPE_CHECKING:
 
 
 def pixel_suite(pair: Pair) -> ClipReadings:
-    """Pixel metrics of whole frames, and with masks those of the person's and the scene's part (rest black in both)."""
+    """Pixel metrics of whole frames, and with masks those of the person's and the scene's part (rest black in both).
+
+    A frame of which nothing belongs to a part is not judged for it: two black pictures would be equal.
+    """
     found = ClipReadings(protocol={"masked parts": "fill: outside of the part both clips are black"})
     if pair.truth is None:
         found.unavailable.update(dict.fromkeys(PIXEL_METRICS, "unavailable: needs --truth"))
         return found
     pred, truth, masks = pair.read_pred(), pair.read_truth(), pair.read_masks()
     for part in ("all", "fg", "bg") if masks is not None else ("all",):
-        one, other = (region_of(clip, masks, part) for clip in (pred, truth))
+        inside = None if masks is None or part == "all" else masks if part == "fg" else ~masks
         for name in PIXEL_METRICS:
             if min(truth.shape[1:3]) < LEAST_SIDE.get(name, 1):
-                found.unavailable[full_name(name, part)] = (
-                    f"unavailable: frames of {truth.shape[2]} x {truth.shape[1]} are smaller than the window"
-                )
+                found.unavailable[full_name(name, part)] = _too_small(truth)
                 continue
-            scores = measure_clip(name, one, other)
+            scores = measure_clip(name, pred, truth, masks=inside)
             found.readings[full_name(name, part)] = Reading.of_frames(scores.values)
-        _add_lpips(found, one, other, part)
+        _add_lpips(found, pred, truth, inside, part)
     return found
+
+
+def _too_small(frames: np.ndarray) -> str:
+    return f"unavailable: frames of {frames.shape[2]} x {frames.shape[1]} are smaller than its window"
 
 
 LEAST_SIDE = {"ssim_disco": 7, "ssim_gaussian": 11}
@@ -52,7 +56,9 @@ LPIPS = (("vgg", "unit"), ("vgg", "signed"), ("alex", "signed"), ("st-vgg", "sig
 """Backbones and value ranges that are measured where their files are here."""
 
 
-def _add_lpips(found: ClipReadings, pred: np.ndarray, truth: np.ndarray, part: str) -> None:
+def _add_lpips(
+    found: ClipReadings, pred: np.ndarray, truth: np.ndarray, inside: np.ndarray | None, part: str
+) -> None:
     from xdyna.evaluation.lpips import lpips_clip, lpips_name
 
     for backbone, value_range in LPIPS:
@@ -61,7 +67,11 @@ def _add_lpips(found: ClipReadings, pred: np.ndarray, truth: np.ndarray, part: s
         def measure(
             name: str = name, backbone: str = backbone, value_range: str = value_range
         ) -> dict[str, Reading]:
-            scores = lpips_clip(lpips_network(backbone), pred, truth, value_range=value_range)
+            network = lpips_network(backbone)
+            if min(truth.shape[1:3]) < network.smallest_side:
+                found.unavailable[name] = _too_small(truth)
+                return {}
+            scores = lpips_clip(network, pred, truth, masks=inside, value_range=value_range)
             return {name: Reading.of_frames(scores.values)}
 
         found.attempt([name], measure)

@@ -201,3 +201,5 @@ def read_json(path: str | Path) -> Any:
         raise InputError(path, f"is not valid JSON ({where})", "Mend the file, or write it again") from None
     except UnicodeDecodeError:
         raise InputError(path, "is not text in UTF-8, so it cannot be JSON", "Give another file") from None
+    except (RecursionError, ValueError) as error:  # brackets by the thousand, numbers of as many digits
+        raise InputError(path, f"is no JSON that can be read ({error})", "Give another file") from None

@@ -41,7 +41,7 @@ class InceptionV3(nn.Module):
         self.Mixed_7a = ReductionD()
         self.Mixed_7b = BlockE(1280, "average")
         self.Mixed_7c = BlockE(2048, "maximum")
-        self.fc = nn.Linear(FEATURES, CLASSES)
+        self.fc: nn.Module = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(b 3 299 299) in [-1, 1], RGB -> (b 2048)."""
