@@ -92,6 +92,10 @@ class ConditionClips:
         """Face boxes, (f h w 3) uint8."""
         return self._read("global", indices)
 
+    def own_pose(self) -> np.ndarray:
+        """The reference person's own pose, (h w 3) uint8; black where it is not known."""
+        return np.zeros((*self.size, 3), np.uint8) if self.reference_pose is None else self.reference_pose
+
     def close(self) -> None:
         """Delete the scratch folder."""
         self._folder.cleanup()

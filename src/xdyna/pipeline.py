@@ -378,11 +378,9 @@ class XDynaPipeline:
         """(1 3 h w) for a model that is told it: black where nobody was found, as in training."""
         if not self.preset.reference_pose:
             return None
-        picture = conditions.reference_pose
-        if picture is None:
-            picture = np.zeros((*conditions.size, 3), np.uint8)
         low, high = conditions.extremes["pose"] if self.preset.stretch_conditions else (0, 255)
-        return normalise_condition(torch.from_numpy(picture[None]).to(self.device), low=low, high=high)
+        picture = torch.from_numpy(conditions.own_pose()[None]).to(self.device)
+        return normalise_condition(picture, low=low, high=high)
 
     @contextlib.contextmanager
     def _loaded(self, *names: str) -> Iterator[None]:

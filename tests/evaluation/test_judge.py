@@ -103,12 +103,12 @@ def test_a_saved_judge_reads_the_same(tmp_path: Path) -> None:
     loaded = Judge.load(tmp_path / "judge.safetensors")
     pictures, head = torch.rand(1, 3, 64, 64), torch.tensor([[30.0, 30.0, 9.0]])
     for first, second in zip(judge(pictures, head), loaded(pictures, head), strict=True):
-        torch.testing.assert_close(first, second, atol=2e-2, rtol=2e-2)
+        torch.testing.assert_close(first, second, atol=6e-2, rtol=6e-2)
 
 
-def test_the_largest_judge_stays_below_four_mebibytes(tmp_path: Path) -> None:
+def test_the_largest_judge_stays_below_two_mebibytes(tmp_path: Path) -> None:
     Judge(96).save(tmp_path / "judge.safetensors")
-    assert (tmp_path / "judge.safetensors").stat().st_size < 4 * 2**20
+    assert (tmp_path / "judge.safetensors").stat().st_size < 2 * 2**20
 
 
 def test_a_file_that_is_no_judge_is_an_error(tmp_path: Path) -> None:

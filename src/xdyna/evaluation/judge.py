@@ -12,11 +12,11 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from xdyna.errors import InputError
+from xdyna.errors import InputError, WeightsError
+from xdyna.weights.storage import TensorFile, pack, write_safetensors
 
 JOINTS = (0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
 """The judged points of the 18-point body layout: nose, shoulders, elbows, wrists, hips, knees, ankles."""
@@ -113,9 +113,11 @@ class Judge(nn.Module):
         return *self.figure(pictures), self.face(head_crops(pictures, head))
 
     def save(self, path: str | Path) -> None:
-        """Write weights (half precision) and width to one safetensors file."""
-        tensors = {name: value.half().contiguous().cpu() for name, value in self.state_dict().items()}
-        save_file(tensors, path, metadata={"judge": json.dumps({"width": self.width})})
+        """Write weights (8 bits, one scale an output channel) and width to one safetensors file."""
+        tensors, metadata = pack(self.state_dict(), "int8")
+        write_safetensors(
+            Path(path), tensors, metadata={**metadata, "judge": json.dumps({"width": self.width})}
+        )
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Judge:
@@ -127,9 +129,11 @@ class Judge(nn.Module):
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 width = json.loads((file.metadata() or {})["judge"])["width"]
-                weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            stored = TensorFile(Path(path))
             judge = cls(width)
-            judge.load_state_dict(weights)
+            judge.load_state_dict(dict(stored.tensors(list(stored.shapes), dtype=torch.float32)))
+        except WeightsError as error:
+            raise InputError(path, error.problem, error.remedy) from error
         except (OSError, KeyError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             raise InputError(
                 path, f"is no judge ({error})", "Give the judge.safetensors of a training run"
