@@ -79,9 +79,10 @@ def evaluate(
         raise OutputError(str(output), f"is no path ({error})", "Give another name") from None
     digests = {pair.name: pair.digest() for pair in pairs}
     gathered: dict[str, dict[str, ClipReadings]] = {}
-    for suite in suites:
-        if suite in CLIP_SUITES:
-            gathered[suite] = _measure_all(suite, pairs, digests, cache, workers=options.workers, told=told)
+    with _Crew(options.workers) as crew:
+        for suite in suites:
+            if suite in CLIP_SUITES:
+                gathered[suite] = _measure_all(suite, pairs, digests, cache, crew=crew, told=told)
     found = set_suite(pairs, cache, options=options, progress=told) if "set" in suites else None
     report = Report.gather(
         pairs, gathered, found,
@@ -115,10 +116,10 @@ def _measure_all(
     digests: dict[str, str],
     cache: Path,
     *,
-    workers: int,
+    crew: _Crew,
     told: Progress,
 ) -> dict[str, ClipReadings]:
-    """One suite on all clips, in several processes."""
+    """One suite on all clips."""
     done: dict[str, ClipReadings] = {}
     left: list[tuple[Pair, Path]] = []
     here = files_here()
@@ -130,32 +131,49 @@ def _measure_all(
         else:
             done[pair.name] = held
     told(suite, len(done), len(pairs))
-    count = min(workers or os.cpu_count() or 1, len(left))
-    for pair, place, readings in _measured(suite, left, count):
+    for pair, place, readings in crew.measured(suite, left):
         media.write_json(place, _to_json(readings))
         done[pair.name] = readings
         told(suite, len(done), len(pairs))
     return {pair.name: done[pair.name] for pair in pairs}
 
 
-def _measured(
-    suite: str, left: Sequence[tuple[Pair, Path]], workers: int
-) -> Iterator[tuple[Pair, Path, ClipReadings]]:
-    """The clips as they get done."""
-    if workers < 2:
-        for pair, place in left:
-            yield pair, place, CLIP_SUITES[suite](pair)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_single_threaded) as pool:
-        waiting = {pool.submit(_measure_one, suite, pair): (pair, place) for pair, place in left}
-        try:
-            for future in as_completed(waiting):
-                pair, place = waiting[future]
-                yield pair, place, future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+class _Crew:
+    """Processes that measure clips: started when there is work for several, and kept for all suites.
+
+    Args:
+        workers: how many; 0 for one a core, 1 measures in this process.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def measured(
+        self, suite: str, left: Sequence[tuple[Pair, Path]]
+    ) -> Iterator[tuple[Pair, Path, ClipReadings]]:
+        """The clips as they get done."""
+        if min(self.workers, len(left)) < 2:
+            for pair, place in left:
+                yield pair, place, CLIP_SUITES[suite](pair)
+            return
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                min(self.workers, len(left)),
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_single_threaded,
+            )
+        waiting = {self._pool.submit(_measure_one, suite, pair): (pair, place) for pair, place in left}
+        for future in as_completed(waiting):
+            pair, place = waiting[future]
+            yield pair, place, future.result()
 
 
 def _measure_one(suite: str, pair: Pair) -> ClipReadings:
