@@ -118,6 +118,7 @@ def test_joint_error_is_in_percent_of_the_width_whatever_the_aspect() -> None:
     body[0][:, list(JOINTS), :2] = (joints - torch.tensor([0, 0.05])) * torch.tensor([32.0, 64.0])
     (reading,) = read_person(video, body=body, head=head, expression=1 - 2 * expression[None], judge=judge)
     assert figure([reading["joint_error_pct"]]).value == pytest.approx(10, rel=1e-4)
+    assert figure([reading["pck"]]).value == 0, "ten percent of the width is more than five"
     assert reading["expressions.lid"].frames == 4
     correlations = [figure([reading[f"expressions.{name}"]]).value for name in JUDGED_EXPRESSIONS]
     assert correlations == pytest.approx([-1] * 8, abs=1e-3)

@@ -226,7 +226,11 @@ def _label(name: str) -> str:
 def _measured_on(found: Mapping[str, Any]) -> str:
     if "samples" in found:
         first, second = found["samples"]
-        return f"{first} against {second} rows of {found['dimensions']} ({found['covariance']})"
+        size = "mixed sizes" if found["size"] is None else f"{found['size'][1]} x {found['size'][0]}"
+        return (
+            f"{first} against {second} rows of {found['dimensions']} ({found['covariance']}), step {found['step']}, "
+            f"{size}; {found['protocol']}"
+        )
     text = f"{found['clips']} clips, {found['frames']} frames"
     return text if found["coverage"] > 0.9999 else f"{text}, {100 * found['coverage']:.1f} % of them"
 

@@ -24,6 +24,8 @@ LARGE_HEAD = 24.0
 """Half height in pixels from which on a head counts as large: eyes and mouths of smaller ones are a few pixels."""
 LEAST_MOTION = 0.5
 """Background motion, 0..255, from which on a scene's motion can be compared with another."""
+PCK_SHARE = 0.05
+"""PCK: a joint is right within this share of the picture's width."""
 JUDGE_BATCH = 64
 
 Reading = dict[str, Part]
@@ -185,9 +187,10 @@ def read_person(
         mask: (n f 1 h w), where known.
 
     Returns:
-        for each clip joint_error_pct (mean distance of the joints inside of the picture, percent of the width),
-        mask_iou, and the correlation of each expression: expressions.NAME over the frames whose head's middle is
-        in the picture, expressions_large.NAME over those whose head is `LARGE_HEAD` or more as well.
+        for each clip joint_error_pct (mean distance of the joints inside of the picture, percent of the width), pck
+        (share of them within `PCK_SHARE` of the width), mask_iou, and the correlation of each expression:
+        expressions.NAME over the frames whose head's middle is in the picture, expressions_large.NAME over those
+        whose head is `LARGE_HEAD` or more as well.
     """
     clips, frames = video.shape[:2]
     size = (video.shape[-2], video.shape[-1])
@@ -198,7 +201,9 @@ def read_person(
     logits, joints, found = (torch.cat(values) for values in zip(*parts, strict=True))
     places, seen = visible_joints(body.flatten(0, 1), size)
     scale = torch.tensor([1.0, size[0] / size[1]], device=video.device)
-    distance = (((joints - places) * scale).norm(dim=-1) * seen).unflatten(0, (clips, frames)).sum((1, 2))
+    apart = ((joints - places) * scale).norm(dim=-1)
+    distance = (apart * seen).unflatten(0, (clips, frames)).sum((1, 2))
+    near = ((apart <= PCK_SHARE) * seen).unflatten(0, (clips, frames)).sum((1, 2))
     counted = seen.unflatten(0, (clips, frames)).sum((1, 2))
     overlap = None if mask is None else _overlap(logits, mask.flatten(0, 1)).unflatten(0, (clips, frames))
     read = found.unflatten(0, (clips, frames)).float().cpu().numpy()
@@ -213,6 +218,7 @@ def read_person(
             reading["joint_error_pct"] = Part(
                 "ratio", (100 * distance[clip].item(), counted[clip].item()), frames
             )
+            reading["pck"] = Part("ratio", (near[clip].item(), counted[clip].item()), frames)
         if overlap is not None:
             reading["mask_iou"] = mean(overlap[clip].mean().item(), frames)
         for group, picks in (("expressions", inside[clip]), ("expressions_large", large[clip])):
