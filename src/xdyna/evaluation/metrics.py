@@ -48,6 +48,7 @@ _ROWS = (
     Metric("ssim_gaussian", "pixel", "SSIM (Gaussian)", "more", "", 4, "RGB, 11x11 Gaussian window"),
     Metric("lpips[vgg,unit]", "pixel", "LPIPS (DisCo)", "less", "", 4, "VGG-16, fed 0..1 as DisCo does", "LPIPS"),
     Metric("lpips[vgg,signed]", "pixel", "LPIPS (VGG)", "less", "", 4, "VGG-16, fed -1..1 as its authors do"),
+    Metric("lpips[alex,unit]", "pixel", "LPIPS (AlexNet, unit)", "less", "", 4, "AlexNet, fed 0..1"),
     Metric("lpips[alex,signed]", "pixel", "LPIPS (AlexNet)", "less", "", 4, "AlexNet, fed -1..1 as its authors do"),
     Metric("lpips[st-vgg,signed]", "pixel", "ST-LPIPS (VGG)", "less", "", 4,
            "the shift-tolerant LPIPS, whose file a package carries; not comparable with LPIPS"),

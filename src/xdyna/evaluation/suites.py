@@ -52,7 +52,7 @@ def _too_small(frames: np.ndarray) -> str:
 
 LEAST_SIDE = {"ssim_disco": 7, "ssim_gaussian": 11}
 """Smallest side that a metric's window fits into."""
-LPIPS = (("vgg", "unit"), ("vgg", "signed"), ("alex", "signed"), ("st-vgg", "signed"))
+LPIPS = (("vgg", "unit"), ("vgg", "signed"), ("alex", "unit"), ("alex", "signed"), ("st-vgg", "signed"))
 """Backbones and value ranges that are measured where their files are here."""
 
 
