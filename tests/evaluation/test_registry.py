@@ -14,7 +14,6 @@ from xdyna.evaluation.registry import (
     has_known_hash,
     network_named,
     weights_folder,
-    weights_here,
 )
 
 
@@ -49,12 +48,13 @@ def test_a_missing_file_says_which_and_from_where(
 
 
 def test_files_are_found_in_sub_folders_by_usual_and_other_names(tmp_path: Path) -> None:
-    assert set(weights_here(folder=tmp_path).values()) == {None}
     (tmp_path / "face").mkdir()
     other = tmp_path / "face" / "adaface_ir101_ms1mv3.ckpt"
     other.touch()
     (tmp_path / "vgg16-397923af.pth").mkdir()  # a folder is no file
-    assert weights_here(folder=tmp_path) == dict.fromkeys(NETWORKS) | {"adaface_ir101": other}
+    assert find_weights("adaface_ir101", folder=tmp_path) == other
+    with pytest.raises(MissingWeights):
+        find_weights("lpips_vgg16", folder=tmp_path)
     usual = tmp_path / "face" / NETWORKS["adaface_ir101"].file
     usual.touch()
     assert find_weights("adaface_ir101", folder=tmp_path) == usual

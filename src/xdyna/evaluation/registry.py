@@ -285,17 +285,6 @@ def find_weights(name: str, *, folder: str | Path | None = None) -> Path:
     raise MissingWeights(network.file, network.source)
 
 
-def weights_here(*, folder: str | Path | None = None) -> dict[str, Path | None]:
-    """For every network the file that is here, or None."""
-    here: dict[str, Path | None] = {}
-    for name in NETWORKS:
-        try:
-            here[name] = find_weights(name, folder=folder)
-        except MissingWeights:
-            here[name] = None
-    return here
-
-
 def file_hash(path: str | Path) -> str:
     """sha256 of a file, for reports."""
     with Path(path).open("rb") as file:
