@@ -56,14 +56,12 @@ class FigureNet(nn.Module):
         self.head = nn.Conv2d(width, 16 + len(JOINTS), 3, padding=1)
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n 3 h w) in [-1, 1] -> mask logits (n 1 128 128), joints (n 13 2) as shares of width and height."""
+        """(n 3 h w) in [-1, 1] -> mask logits (n 1 128 128), log probabilities of joints' places (n 13 32 32)."""
         if pictures.shape[-2:] != (SIDE, SIDE):
             pictures = functional.interpolate(pictures, (SIDE, SIDE), mode="bilinear", antialias=True)
         output = self.head(self.blocks(self.stem(functional.pixel_unshuffle(pictures, 4)))).float()
-        heat = output[:, 16:].flatten(2).softmax(-1).unflatten(2, (_GRID, _GRID))
-        place = (torch.arange(_GRID, device=pictures.device) + 0.5) / _GRID
-        joints = torch.stack([(heat.sum(2) * place).sum(-1), (heat.sum(3) * place).sum(-1)], -1)
-        return functional.pixel_shuffle(output[:, :16], 4), joints
+        places = output[:, 16:].flatten(2).log_softmax(-1).unflatten(2, (_GRID, _GRID))
+        return functional.pixel_shuffle(output[:, :16], 4), places
 
 
 class FaceNet(nn.Module):
@@ -108,7 +106,8 @@ class Judge(nn.Module):
             head: (n 3) centre and half height of the head, in pixels.
 
         Returns:
-            mask logits (n 1 128 128), joints (n 13 2) as shares of width and height, expression (n 8).
+            mask logits (n 1 128 128), log probabilities of the joints' places (n 13 32 32) that `expected_joints` turns
+            into coordinates, expression (n 8).
         """
         return *self.figure(pictures), self.face(head_crops(pictures, head))
 
@@ -162,6 +161,23 @@ def head_crops(pictures: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     )
 
 
+def expected_joints(places: torch.Tensor) -> torch.Tensor:
+    """Log probabilities of joints' places (n k g g) -> joints (n k 2) as shares of width and height."""
+    heat, line = places.exp(), _cells(places)
+    return torch.stack([(heat.sum(2) * line).sum(-1), (heat.sum(3) * line).sum(-1)], -1)
+
+
+def joint_targets(joints: torch.Tensor, grid: int = _GRID) -> torch.Tensor:
+    """Joints (n k 2) as shares -> probabilities of their places (n k grid grid), normal with a spread of one cell."""
+    line = (torch.arange(grid, device=joints.device) + 0.5) / grid
+    across, down = ((-0.5 * (grid * (line - joints[..., i, None])).square()).softmax(-1) for i in (0, 1))
+    return down[..., :, None] * across[..., None, :]
+
+
+def _cells(places: torch.Tensor) -> torch.Tensor:
+    return (torch.arange(places.shape[-1], device=places.device) + 0.5) / places.shape[-1]
+
+
 def visible_joints(body: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """The judged joints' true places, and which of them count.
 
@@ -189,7 +205,9 @@ def judge_loss(
     expression: torch.Tensor,
     human: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """Loss of both networks: mask cross entropy, joints' L1, expressions' squared error.
+    """Loss of both networks: mask cross entropy, joints' cross entropy and L1, expressions' squared error.
+
+    The cross entropy teaches where a joint is at all, long before the expected place is near enough for its L1 to do so.
 
     Args:
         judge: the networks, or what wraps them.
@@ -200,17 +218,20 @@ def judge_loss(
         expression: (n 8).
         human: (n,) bool; pictures without a person teach the mask only.
     """
-    logits, joints, read = judge(pictures, head)
+    logits, likely, read = judge(pictures, head)
     places, seen = visible_joints(body, (pictures.shape[-2], pictures.shape[-1]))
     there = human.float()
     seen = seen * there[:, None]
     target = functional.interpolate(mask, (SIDE, SIDE), mode="area")
     mask_loss = functional.binary_cross_entropy_with_logits(logits, target)
-    joint_loss = ((joints - places).abs().sum(-1) * seen).sum() / seen.sum().clamp(min=1)
+    count = seen.sum().clamp(min=1)
+    place_loss = -((joint_targets(places) * likely).sum((2, 3)) * seen).sum() / count
+    joint_loss = ((expected_joints(likely) - places).abs().sum(-1) * seen).sum() / count
     face_loss = ((read - expression).square().mean(-1) * there).sum() / there.sum().clamp(min=1)
     return {
-        "loss": mask_loss + 3 * joint_loss + face_loss,
+        "loss": mask_loss + 0.1 * place_loss + 3 * joint_loss + face_loss,
         "mask": mask_loss,
+        "places": place_loss,
         "joints": joint_loss,
         "expression": face_loss,
     }

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from xdyna.data.synthetic import SCENES, SyntheticBatch
 from xdyna.evaluation.figures import Part, mean, paired
-from xdyna.evaluation.judge import JUDGED_EXPRESSIONS, Judge, visible_joints
+from xdyna.evaluation.judge import JUDGED_EXPRESSIONS, Judge, expected_joints, visible_joints
 from xdyna.evaluation.scene_motion import background, flicker, motion_where
 
 REPORTED_EXPRESSIONS = ("mouth_open", "smile", "lid", "gaze_x", "gaze_y", "brow", "yaw", "pitch")
@@ -198,7 +198,8 @@ def read_person(
         return []
     flat, heads = video.flatten(0, 1) * 2 - 1, head.flatten(0, 1)
     parts = [judge(f, h) for f, h in zip(flat.split(JUDGE_BATCH), heads.split(JUDGE_BATCH), strict=True)]
-    logits, joints, found = (torch.cat(values) for values in zip(*parts, strict=True))
+    logits, likely, found = (torch.cat(values) for values in zip(*parts, strict=True))
+    joints = expected_joints(likely)
     places, seen = visible_joints(body.flatten(0, 1), size)
     scale = torch.tensor([1.0, size[0] / size[1]], device=video.device)
     apart = ((joints - places) * scale).norm(dim=-1)

@@ -166,6 +166,8 @@ def _check(config: TrainConfig, source: str) -> None:
         ("noise.shared", config.noise.shared),
     ):
         demand(0 <= share <= 1, f"{where} must lie in 0..1, got {share}", "Change it")
+    shift = config.noise.timestep_shift
+    demand(shift > 0, f"noise.timestep_shift must be above 0, got {shift}", "1 draws timesteps evenly")
     demand(
         not config.noise.zero_snr or config.noise.prediction == "v_prediction",
         "noise.zero_snr needs noise.prediction = 'v_prediction'",

@@ -148,7 +148,7 @@ def _draw_clips(run: Run, pool: Pool, clips: torch.Tensor, picks: torch.Tensor, 
         "clean": clean.contiguous(),
         "noise": random.contiguous(),
         "weights": pool.weights[clips[:, None], frames].float().transpose(1, 2).contiguous(),
-        "timesteps": run.integers(len(run.alphas_cumprod), count),
+        "timesteps": _draw_timesteps(run, count),
         # What is dropped is blank, as it is for a scene.
         "pose": conditions[:, :, :3] * pose_scale.view(-1, 1, 1, 1, 1),
         "face": conditions[:, :, 3:] * face_scale.view(-1, 1, 1, 1, 1),
@@ -165,6 +165,15 @@ def _draw_clips(run: Run, pool: Pool, clips: torch.Tensor, picks: torch.Tensor, 
             features = torch.where(keep(config.drop_tokens).view(-1, 1, 1) > 0, features, run.empty_features)
         drawn["image_features"] = features
     return drawn
+
+
+def _draw_timesteps(run: Run, count: int) -> torch.Tensor:
+    """Timesteps (count,), evenly, or towards noise as `noise.timestep_shift` says."""
+    total, shift = len(run.alphas_cumprod), run.config.noise.timestep_shift
+    if shift == 1:
+        return run.integers(total, count)
+    even = run.uniform(count)
+    return (total * shift * even / (1 + (shift - 1) * even)).long().clamp(max=total - 1)
 
 
 def _denoising_losses(run: Run, learner: nn.Module, batch: Batch, *, temporal: bool) -> Losses:

@@ -1,8 +1,8 @@
 """One update of the weights: forward, backward, step of the optimiser, moving averages; plainly, or recorded.
 
 A network as small as the embedded one starts many small kernels a step, which may take longer to start than to run.
-`GraphedUpdate` records a step once as CUDA graphs and replays it, which costs the host next to nothing. What that gains
-is for `python -m benchmarks.training_step` to say; it has not been measured yet.
+`GraphedUpdate` records a step once as CUDA graphs and replays it, which costs the host next to nothing
+(docs/benchmarks.md says what that gains).
 """
 
 from __future__ import annotations
