@@ -31,7 +31,7 @@ AHEAD = 2
 """Decoded parts that a process may have waiting for the first one to take: bounds the memory of decoding."""
 
 PATIENCE = timedelta(days=1)
-"""How long an exchange waits. The first process may prepare a long video meanwhile; one that dies is noticed at once."""
+"""How long an exchange waits: the first process may prepare a long video meanwhile. A death is noticed at once."""
 
 
 class Hosts(Protocol):
@@ -54,12 +54,10 @@ class Hosts(Protocol):
     def same(self, values: Tensor) -> Tensor:
         """The first process's `values`, everywhere."""
 
-    def hand_out(self, value: Item | None) -> Item:
+    def hand_out(self, value: Any) -> Any:
         """The first process's `value`, everywhere; tensors in it lie in main memory. The others pass None."""
 
-    def in_order(
-        self, parts: Iterable[Item], work: Callable[[Item], np.ndarray]
-    ) -> Iterator[np.ndarray]:
+    def in_order(self, parts: Iterable[Item], work: Callable[[Item], np.ndarray]) -> Iterator[np.ndarray]:
         """`work` of all parts, shared out: the first process gets every result in order, the others get none."""
 
 
@@ -79,14 +77,11 @@ class Alone:
         """As they are."""
         return values
 
-    def hand_out(self, value: Item | None) -> Item:
+    def hand_out(self, value: Any) -> Any:
         """As it is."""
-        assert value is not None
         return value
 
-    def in_order(
-        self, parts: Iterable[Item], work: Callable[[Item], np.ndarray]
-    ) -> Iterator[np.ndarray]:
+    def in_order(self, parts: Iterable[Item], work: Callable[[Item], np.ndarray]) -> Iterator[np.ndarray]:
         """`work` of each part."""
         return map(work, parts)
 
@@ -104,7 +99,6 @@ class Group:
 
     def __init__(self, rank: int, count: int, store: Any, device: torch.device) -> None:
         self.rank, self.count = rank, count
-        self._store = store
         backend = "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -130,18 +124,14 @@ class Group:
             dist.broadcast(values, 0)
         return values
 
-    def hand_out(self, value: Item | None) -> Item:
+    def hand_out(self, value: Any) -> Any:
         """Broadcast of a pickle between our own processes."""
-        box = [value]
+        box: list[Any] = [value]
         with _exchange():
             dist.broadcast_object_list(box, 0)
-        handed = box[0]
-        assert handed is not None
-        return handed
+        return box[0]
 
-    def in_order(
-        self, parts: Iterable[Item], work: Callable[[Item], np.ndarray]
-    ) -> Iterator[np.ndarray]:
+    def in_order(self, parts: Iterable[Item], work: Callable[[Item], np.ndarray]) -> Iterator[np.ndarray]:
         """Parts go round the processes; those after the first work at most `AHEAD` parts ahead of it."""
         waiting: deque[tuple[list[Any], Any]] = deque()
         for number, part in enumerate(parts):
@@ -156,13 +146,6 @@ class Group:
                 waiting.append(self._sent(work(part)))
         while waiting:
             self._settle(waiting.popleft())
-
-    def failed_first(self) -> bool:
-        """Note that this process failed; whether it is the first, whose message counts."""
-        try:
-            return bool(self._store.add("failed", 1) == 1)
-        except (RuntimeError, ValueError):
-            return False  # whoever keeps the store is gone already
 
     def leave(self) -> None:
         """End the group, once all is done."""
