@@ -23,7 +23,7 @@ from torch.distributed import Store, TCPStore, rendezvous
 
 from xdyna.errors import OptionError, ResourceError
 from xdyna.machine import choose_device
-from xdyna.sampling import ALONE, Group, Hosts
+from xdyna.sampling import ALONE, Group, Hosts, LostProcess
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 WATCHED = "XDYNA_WATCHED"
 """Set by `launch`: the standard input is a pipe that ends when the parent does."""
+
+LOST = 3
+"""Exit status of a process that ends because another one did."""
 
 GRACE = 10.0
 """Seconds that a process has for cleaning up before it is killed."""
@@ -88,21 +91,26 @@ def joined(device: str) -> Iterator[tuple[Hosts, str]]:
             "torchrun", "these processes are on several machines, a clip is shared on one", "Use --nnodes 1"
         )
     store, rank, count = next(iter(rendezvous("env://", timeout=timedelta(minutes=5))))
-    group: Group | None = None
     try:
         place = rank_device(device)
         group = Group(rank, count, store, place)
         yield group, str(place)
         group.leave()
     except KeyboardInterrupt:
-        # the parent says so, once
-        raise SystemExit(130) from None
+        raise SystemExit(130) from None  # the parent says so, once
+    except LostProcess:
+        # the parent knows better what became of the other
+        if WATCHED in os.environ or not _failed_first(store):
+            raise SystemExit(LOST) from None
+        raise
     except Exception as error:
-        first = _failed_first(store)
         logger.info("process %d of %d failed: %s", rank, count, error)
-        if first:
-            raise
-        raise SystemExit(2) from None
+        if not _failed_first(store):
+            raise SystemExit(2) from None
+        raise
+    finally:
+        # asked to end while it ends: nothing is left to unwind
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def launch(arguments: Sequence[str], devices: Sequence[str]) -> int:
@@ -115,7 +123,7 @@ def launch(arguments: Sequence[str], devices: Sequence[str]) -> int:
         devices: of each process, from `choose_devices`.
 
     Returns:
-        The exit status: 0 when all ended well, else that of the first to fail.
+        The exit status: 0 when all ended well, else 2, or that of the first to fail.
 
     Raises:
         ResourceError: a process was killed, or none can be started.
@@ -181,13 +189,15 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
             )
         failed = [status for status in statuses if status]
         if failed and None in statuses:
-            # others fail with it; one that was killed is the better news
+            # others fail with it: the one that failed first, or was killed, counts
             _settle(processes)
-            statuses = [process.poll() for process in processes]
-            if any(status is not None and status < 0 for status in statuses):
+            if statuses != (statuses := [process.poll() for process in processes]):
                 continue
         if failed:
-            return failed[0]
+            told = [status for status in failed if status != LOST]
+            if told:
+                return told[0]
+            raise ResourceError("this run", "its processes lost each other, so it stopped", "Try again")
         if None not in statuses:
             return 0
         time.sleep(0.05)

@@ -17,7 +17,7 @@ from torch.distributed import TCPStore
 from tests.sampling.test_loop import FRAMES, SIDE, conditions, networks
 from tests.tiny import tiny_components
 from xdyna.errors import InputError, OptionError
-from xdyna.ranks import joined, rank_device
+from xdyna.ranks import LOST, joined, rank_device
 from xdyna.sampling import (
     ALONE,
     Controls,
@@ -146,7 +146,7 @@ def test_the_error_of_one_ends_all_and_is_told_once() -> None:
     assert isinstance(results[1], InputError), results
     for ended in (results[0], results[2]):
         assert isinstance(ended, SystemExit), ended
-        assert ended.code == 2
+        assert ended.code == LOST
 
 
 def test_alone_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from xdyna.sampling.controls import (
     normalise_condition,
     resize_condition,
 )
-from xdyna.sampling.hosts import ALONE, Alone, Group, Hosts
+from xdyna.sampling.hosts import ALONE, Alone, Group, Hosts, LostProcess
 from xdyna.sampling.latents import (
     BLUR_SIGMA,
     BLUR_SIZE,
@@ -44,6 +44,7 @@ __all__ = [
     "Controls",
     "Group",
     "Hosts",
+    "LostProcess",
     "Networks",
     "Step",
     "Tokens",

@@ -13,6 +13,7 @@ instead would move 23 MB a frame and have every process wait for its neighbour i
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -24,6 +25,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from xdyna.errors import ResourceError
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -182,14 +185,19 @@ def bounds(number: int, rank: int, count: int) -> tuple[int, int]:
     return begin, begin + each + (rank < more)
 
 
+class LostProcess(ResourceError):
+    """Another process of the group ended before its work was done."""
+
+
 @contextlib.contextmanager
 def _exchange() -> Iterator[None]:
     """An exchange that breaks off says that another process ended."""
     try:
         yield
     except RuntimeError as error:
-        raise ResourceError(
+        logger.info("an exchange between processes broke off: %s", error)
+        raise LostProcess(
             "this run",
-            f"one of its processes ended, so the others cannot go on ({str(error).splitlines()[0]})",
+            "one of its processes ended, so the others cannot go on",
             "Where that one left no message, it was killed: out of memory is the usual cause",
         ) from error
