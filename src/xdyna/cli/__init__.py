@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xdyna import __version__
+from xdyna.cli.batch import add_batch
 from xdyna.cli.evaluate import add_evaluate
 from xdyna.cli.study import add_study
 from xdyna.data.prepared.options import PrepareOptions, SynthOptions
@@ -28,7 +29,7 @@ CONDITION_FIELDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 done, 2 a user's mistake, 130 interrupted."""
+    """Run the command; returns the exit status: 0 done, 2 a user's mistake, 130 interrupted, or the verb's own."""
     parser = build_parser()
     chosen = parser.parse_args(arguments)
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"xdyna {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_animate(verbs)
+    add_batch(verbs)
     _add_conditions(verbs)
     _add_convert(verbs)
     _add_models(verbs)
