@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from xdyna.batch.crew import Died
@@ -101,6 +102,7 @@ class RayCrew:
     def _connect(self, address: str, cpus: int | None) -> None:
         if not address.strip():
             raise OptionError("--ray", "got an empty address", "Give HOST:PORT, auto or local")
+        _knock(address)
         settings: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
         if address == LOCAL and cpus is not None:
             settings["num_cpus"] = cpus
@@ -113,3 +115,18 @@ class RayCrew:
                 f"{address!r} cannot be reached ({reason})",
                 "Check `ray status`; `--ray local` starts its own",
             ) from error
+
+
+def _knock(address: str) -> None:
+    """Ray tries for minutes where nobody is: find that out first."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ResourceError(
+            "--ray",
+            f"{address!r} cannot be reached ({error})",
+            "Check the address; `--ray local` starts its own",
+        ) from error
