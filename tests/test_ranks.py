@@ -80,7 +80,7 @@ def when_denoising(scratch: Path) -> None:
     """Wait until the condition clips are complete, so that the denoising of so many steps goes on."""
     deadline, last = time.monotonic() + 90, -1
     while time.monotonic() < deadline:
-        size = sum(path.stat().st_size for path in scratch.glob("xdyna-*/global.raw"))
+        size = sum(path.stat().st_size for path in scratch.glob("xdyna-ranks-*/xdyna-*/global.raw"))
         if 0 < size == last:
             return
         last = size
@@ -94,7 +94,7 @@ def test_a_killed_process_ends_all(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     scratch, results = tmp_path / "scratch", tmp_path / "results"
     scratch.mkdir()
-    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
     before = set(psutil.Process().children())
     killed: list[psutil.Process] = []
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -84,6 +86,7 @@ def joined(device: str) -> Iterator[tuple[Hosts, str]]:
         return
     # torchrun and `launch` end a process by SIGTERM: unwind as for Ctrl-C, so that no half file stays
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parent = os.getppid()
     if WATCHED in os.environ:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     if os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]) != os.environ["WORLD_SIZE"]:
@@ -111,6 +114,9 @@ def joined(device: str) -> Iterator[tuple[Hosts, str]]:
     finally:
         # asked to end while it ends: nothing is left to unwind
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if WATCHED in os.environ and os.getppid() != parent:
+            with contextlib.suppress(OSError):
+                os.rmdir(tempfile.gettempdir())  # which the parent would have removed
 
 
 def launch(arguments: Sequence[str], devices: Sequence[str]) -> int:
@@ -144,7 +150,9 @@ def launch(arguments: Sequence[str], devices: Sequence[str]) -> int:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(_visible(gpus))
     else:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // count)))
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
+    scratch = tempfile.mkdtemp(prefix="xdyna-ranks-")
+    environment["TMPDIR"] = scratch
     try:
         for rank in range(count):
             told = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -164,6 +172,7 @@ def launch(arguments: Sequence[str], devices: Sequence[str]) -> int:
         ) from error
     finally:
         _end(processes)
+        shutil.rmtree(scratch, ignore_errors=True)  # of processes that had to be killed
 
 
 def _failed_first(store: Store) -> bool:

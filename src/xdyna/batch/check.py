@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from xdyna import media, weights
 from xdyna.animate import file_digest
 from xdyna.batch.jobs import PATHS, Job
 from xdyna.driving import open_driving
 from xdyna.errors import InputError, OutputError
+from xdyna.options import AnimateOptions
 
 IRRELEVANT = frozenset({"device", "offload", "overwrite", "model", "compare"})
 """Options that do not decide what a result looks like, or that are compared otherwise."""
@@ -56,7 +56,9 @@ def _differences(job: Job, settings: Path) -> list[str]:
     wanted = {
         name: value for name, value in dataclasses.asdict(job.options).items() if name not in IRRELEVANT
     }
-    different = [name for name in wanted if asked.get(name, _MISSING) != wanted[name]]
+    # an option that the run did not know yet had its default
+    known = dataclasses.asdict(AnimateOptions()) | asked
+    different = [name for name in wanted if known[name] != wanted[name]]
     different += [name for name in asked if name not in wanted]
     different += [
         name for name, path in (("image", job.image), ("video", job.video)) if _digest(path) != inputs[name]
@@ -69,9 +71,6 @@ def _differences(job: Job, settings: Path) -> list[str]:
     if not different and weights.folder_hash(weights.resolve(job.options.model)) != model:
         different.append("model")
     return different
-
-
-_MISSING: Any = object()
 
 
 def _digest(path: Path) -> str | None:
