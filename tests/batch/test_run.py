@@ -139,6 +139,7 @@ def test_results_that_are_not_whole_count_as_others(
         is_done(job())
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_job_tried_once_more(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
