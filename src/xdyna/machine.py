@@ -40,6 +40,44 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_devices(gpus: str, device: str = "auto") -> list[str]:
+    """The device of each process, of what `--gpus` and `--device` say.
+
+    Args:
+        gpus: "auto" for all there are, a count, or numbers from 0 with commas between ("0,2"; "2," is number 2 alone).
+        device: with "cpu", `gpus` counts processes on the CPU.
+
+    Returns:
+        "cuda:0", "cuda:2" and so on, or "cpu" as often as there are processes.
+
+    Raises:
+        OptionError: none of these forms, or a `--device` that says otherwise.
+        ResourceError: this machine has fewer GPUs.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise OptionError("--device", f"got {device} beside --gpus {gpus}", "Give one of the two")
+    here = torch.cuda.device_count()
+    if gpus == "auto":
+        numbers = list(range(1 if device == "cpu" else here))
+    else:
+        try:
+            numbers = [int(part) for part in gpus.split(",") if part.strip()]
+        except ValueError:
+            numbers = [-1]
+        if "," not in gpus:
+            numbers = list(range(min(numbers[0], 1024))) if numbers else []
+        if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+            raise OptionError("--gpus", f"got {gpus!r}, allowed are auto, a count, and numbers such as 0,2")
+    if device == "cpu":
+        return ["cpu"] * len(numbers)
+    if not numbers or max(numbers) >= here:
+        raise ResourceError(
+            "--gpus", f"{gpus} was asked for and PyTorch sees {here}",
+            "GPUs count from 0; with --device cpu, --gpus counts processes on the CPU",
+        )  # fmt: skip
+    return [f"cuda:{number}" for number in numbers]
+
+
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The number format of an option's text.
 

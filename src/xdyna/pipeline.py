@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from xdyna import media, weights
-from xdyna.condition_clips import ConditionClips, Progress, make_conditions
+from xdyna.condition_clips import Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
 from xdyna.errors import OptionError
 from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
@@ -24,7 +25,8 @@ from xdyna.models.fusing import fuse
 from xdyna.options import AnimateOptions, ModelPreset
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
-    Controls,
+    ALONE,
+    Hosts,
     Networks,
     Tokens,
     WindowPlan,
@@ -34,7 +36,6 @@ from xdyna.sampling import (
     encode_reference,
     encode_text,
     make_scheduler,
-    normalise_condition,
     set_timesteps,
     start_latents,
 )
@@ -62,6 +63,8 @@ class XDynaPipeline:
         preset: what suits the model.
         name: how messages and sidecars call the model.
         hash: SHA-256 over the model's files, when they came from files.
+
+    `hosts` may be set: the processes that share denoising and decoding (`xdyna.ranks`), by default this one alone.
 
     Raises:
         WeightsError: parts that do not belong together.
@@ -95,6 +98,7 @@ class XDynaPipeline:
         self.reference_net, self.reference_encoder = reference_net, reference_encoder
         self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
         self.device, self.offload = next(unet.parameters()).device, False
+        self.hosts: Hosts = ALONE
 
     # ------------------------------------------------------------------------------------ loading
 
@@ -198,12 +202,22 @@ class XDynaPipeline:
                 with timed(timings, "encode"):
                     encoded = self.encode(prepared, generator, tokens=tokens, negative=negative)
                 with timed(timings, "denoise"):
+                    if self.hosts.count > 1:
+                        self.hosts.hand_out((prepared, encoded.to("cpu"), generator.get_state()))
                     latents = self.denoise(prepared, encoded, generator, progress=progress)
         except BaseException:
             prepared.conditions.close()
             raise
         frames = self.decode(latents, progress=progress, timings=timings)
         return Animation(frames, latents.shape[2], prepared.driving.fps, prepared, timings)
+
+    def take_part(self) -> None:
+        """This process's share of one run, while the first of `hosts` calls `animate` and reads its frames."""
+        prepared, encoded, state = self.hosts.hand_out(None)
+        generator = torch.Generator().set_state(state)
+        with memory_advice(self.device):
+            latents = self.denoise(prepared, encoded.to(self.device), generator)
+        deque(self.decode(latents), maxlen=0)
 
     def prepare(
         self,
@@ -292,24 +306,17 @@ class XDynaPipeline:
         progress: Progress | None = None,
     ) -> Tensor:
         """Start noise and denoising loop: (1 c f h w) clean latents."""
-        options, conditions = prepared.options, prepared.conditions
+        options = prepared.options
         assert options.steps is not None
         assert options.guidance is not None
         scheduler = make_scheduler(options.scheduler, self.scheduler)
         set_timesteps(scheduler, options.steps, self.device)
         latents = start_latents(
             encoded.reference,
-            conditions.frames,
+            prepared.conditions.frames,
             scheduler,
             generator=generator,
             shared_noise=self.preset.shared_noise,
-        )
-        controls = Controls(
-            pose=self._source(conditions, "pose"),
-            face=self._source(conditions, "face") if conditions.faces_found else None,
-            pose_scale=options.pose_scale,
-            face_scale=options.face_scale,
-            reference_pose=self._reference_pose(conditions),
         )
 
         def on_window(done: int, total: int) -> None:
@@ -325,62 +332,43 @@ class XDynaPipeline:
                 reference_features=encoded.features,
                 tokens=encoded.tokens,
                 negative=encoded.negative,
-                controls=controls,
+                controls=prepared.controls(self.preset, self.device),
                 guidance=options.guidance,
                 reference_scale=options.reference_scale,
                 motion=self.preset.energy(options.motion),
                 plan=WindowPlan(options.window, options.overlap, options.loop),
                 generator=generator,
+                hosts=self.hosts,
                 on_window=on_window,
             )
 
     def decode(
         self, latents: Tensor, *, progress: Progress | None = None, timings: dict[str, float] | None = None
     ) -> Iterator[np.ndarray]:
-        """Pictures of (1 c f h w) latents, a few at a time: yields (h w 3) uint8."""
+        """Pictures of (1 c f h w) latents, a few at a time: yields (h w 3) uint8, to the first of `hosts`."""
         timings = {} if timings is None else timings
         rows = rearrange(latents, "1 c f h w -> f c h w")
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         chunk = max(1, DECODE_PIXELS // (rows.shape[2] * rows.shape[3] * factor**2))
-        for begin in range(0, len(rows), chunk):
+
+        def pictures(begin: int) -> np.ndarray:
             with (
                 timed(timings, "decode"),
                 memory_advice(self.device),
                 torch.inference_mode(),
                 self._loaded("vae"),
             ):
-                pictures = decode_latents(self.vae, rows[begin : begin + chunk])
-            for place, picture in enumerate(pictures):
+                return decode_latents(self.vae, rows[begin : begin + chunk])
+
+        done = 0
+        for chunk_pictures in self.hosts.in_order(range(0, len(rows), chunk), pictures):
+            for picture in chunk_pictures:
                 yield picture
+                done += 1
                 if progress is not None:
-                    progress("decoding", begin + place + 1, len(rows))
+                    progress("decoding", done, len(rows))
 
     # ------------------------------------------------------------------------------------ helpers
-
-    def _source(self, conditions: ConditionClips, which: str) -> Callable[[Sequence[int]], Tensor]:
-        """Condition pictures by frame index, (1 f c h w) in [0, 1] on the device."""
-
-        def stretched(pictures: np.ndarray, name: str) -> Tensor:
-            low, high = conditions.extremes[name] if self.preset.stretch_conditions else (0, 255)
-            return normalise_condition(torch.from_numpy(pictures).to(self.device), low=low, high=high)
-
-        def pose(indices: Sequence[int]) -> Tensor:
-            return stretched(conditions.pose(indices), "pose").unsqueeze(0)
-
-        def face(indices: Sequence[int]) -> Tensor:
-            local = stretched(conditions.face_local(indices), "local")
-            whole = stretched(conditions.face_global(indices), "global")
-            return torch.cat([local, whole], dim=1).unsqueeze(0)
-
-        return pose if which == "pose" else face
-
-    def _reference_pose(self, conditions: ConditionClips) -> Tensor | None:
-        """(1 3 h w) for a model that is told it: black where nobody was found, as in training."""
-        if not self.preset.reference_pose:
-            return None
-        low, high = conditions.extremes["pose"] if self.preset.stretch_conditions else (0, 255)
-        picture = torch.from_numpy(conditions.own_pose()[None]).to(self.device)
-        return normalise_condition(picture, low=low, high=high)
 
     @contextlib.contextmanager
     def _loaded(self, *names: str) -> Iterator[None]:

@@ -19,6 +19,7 @@ from xdyna.sampling.controls import (
     normalise_condition,
     resize_condition,
 )
+from xdyna.sampling.hosts import ALONE, Alone, Group, Hosts, LostProcess
 from xdyna.sampling.latents import (
     BLUR_SIGMA,
     BLUR_SIZE,
@@ -33,12 +34,17 @@ from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
 from xdyna.sampling.tokens import encode_image, encode_text
 
 __all__ = [
+    "ALONE",
     "BLUR_SIGMA",
     "BLUR_SIZE",
     "SCHEDULERS",
+    "Alone",
     "ConditionSource",
     "ControlResiduals",
     "Controls",
+    "Group",
+    "Hosts",
+    "LostProcess",
     "Networks",
     "Step",
     "Tokens",

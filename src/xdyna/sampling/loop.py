@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from xdyna.sampling.controls import ControlResiduals, Controls, Networks, Tokens
+from xdyna.sampling.hosts import ALONE, Hosts
 from xdyna.windows import step_windows
 
 
@@ -51,6 +52,7 @@ def denoise(
     plan: WindowPlan | None = None,
     offsets: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
+    hosts: Hosts = ALONE,
     on_window: Callable[[int, int], None] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tensor:
@@ -71,8 +73,10 @@ def denoise(
         motion: the motion energy that the scene is to have, for a UNet that can be told; None tells nothing.
         plan: window size, overlap and loop.
         offsets: one window offset a step in place of the generator's draws.
-        generator: CPU generator for window offsets and for schedulers that add noise.
-        on_window: called with (windows done, windows in all) of the whole run.
+        generator: CPU generator for window offsets and for schedulers that add noise; among several processes, in the
+            same state in each.
+        hosts: the processes that share the windows of every step; all of them call this and get the same result.
+        on_window: called with (windows done, windows in all) of this process's share of the whole run.
         on_step: called after every step.
 
     Returns:
@@ -80,17 +84,17 @@ def denoise(
     """
     plan, controls, tokens = plan or WindowPlan(), controls or Controls(), tokens or Tokens()
     halves = [tokens] if guidance == 1 or negative is None else [negative, tokens]
-    frames = latents.shape[2]
+    latents, frames = hosts.same(latents), latents.shape[2]
     extra = _step_arguments(scheduler, generator)
     done, steps = 0, len(scheduler.timesteps)
     for index, timestep in enumerate(scheduler.timesteps):
         offset = offsets[index] if offsets is not None else _draw_offset(plan, generator)
         windows = step_windows(frames, size=plan.size, overlap=plan.overlap, loop=plan.loop, offset=offset)
         scaled = scheduler.scale_model_input(latents, timestep)
-        residuals = ControlResiduals(networks, controls, scaled, timestep, halves, windows, reference)
+        mine = hosts.share(windows)
+        residuals = ControlResiduals(networks, controls, scaled, timestep, halves, mine, reference)
         total = latents.new_zeros(len(halves), *latents.shape)
-        count = latents.new_zeros(frames)
-        for number, window in enumerate(windows):
+        for number, window in enumerate(mine):
             down, mid = residuals.of_window(number)
             prediction = predict(
                 networks.unet,
@@ -105,11 +109,14 @@ def denoise(
                 motion=motion,
             )
             total[:, :, :, window] += prediction
-            count[window] += 1
             done += 1
             if on_window is not None:
                 # windows a step vary with the offset in an open loop, so the total is an estimate there
-                on_window(done, done - number - 1 + len(windows) * (steps - index))
+                on_window(done, done - number - 1 + len(mine) * (steps - index))
+        hosts.add_up(total)
+        count = latents.new_zeros(frames)
+        for window in windows:
+            count[window] += 1
         prediction = guide(total / count[:, None, None], guidance)
         latents = scheduler.step(prediction, timestep, latents, **extra).prev_sample
         if on_step is not None:
