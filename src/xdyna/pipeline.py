@@ -316,7 +316,7 @@ class XDynaPipeline:
             prepared.conditions.frames,
             scheduler,
             generator=generator,
-            shared_noise=self.preset.shared_noise,
+            shared_noise=self.preset.noise_share(options.motion),
         )
 
         def on_window(done: int, total: int) -> None:
