@@ -309,9 +309,9 @@ class ModelPreset:
     def noise_share(self, motion: float | None) -> float:
         """The share of the start noise's variance that all frames have in common, for a `--motion`.
 
-        As in training for None and 1; everything for 0, so that what is not driven starts out, and stays, still; twice
-        as much of its own for each frame at 2. A model that cannot be told, or trained without, keeps its own share.
+        As in training for None, 1 and above: less would look like motion of everything. More towards 0, and all of it
+        there: what is not driven starts out, and stays, still. A model that cannot be told keeps its own share.
         """
         if motion is None or not self.motion_energy or not self.shared_noise:
             return self.shared_noise
-        return max(0.0, 1 - (1 - self.shared_noise) * float(motion))
+        return 1 - (1 - self.shared_noise) * min(float(motion), 1.0)
