@@ -74,7 +74,13 @@ def animate_file(
     media.read_image(image)
     media.probe(video)
     pipeline = pipeline or XDynaPipeline.from_pretrained(
-        options.model, device=options.device, dtype=options.dtype, offload=options.offload
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        offload=options.offload,
+        fusing=options.fusing,
+        weights_as=options.weights,
+        graphs=options.graphs,
     )
     loaded = time.perf_counter() - begin
     animation = pipeline.animate(image, video, options=options, progress=progress)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from xdyna import media
 from xdyna.condition_clips import ConditionClips
 from xdyna.driving import DrivingVideo
-from xdyna.options import AnimateOptions
-from xdyna.sampling import Tokens
+from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.sampling import Controls, Tokens, normalise_condition
 
 
 @dataclass
@@ -95,3 +96,48 @@ class AnimationOutput:
         clip = media.Clip(frames=self.frames, fps=self.fps)
         media.write_clip(clip, path, overwrite=overwrite)
         return Path(path)
+
+
+def make_controls(
+    conditions: ConditionClips, options: AnimateOptions, preset: ModelPreset, *, device: torch.device
+) -> Controls:
+    """The control signals of a run: read from the condition clips when a window needs them.
+
+    Args:
+        conditions: pose and face pictures.
+        options: their strengths.
+        preset: whether they are stretched, and whether the reference's own pose is shown.
+        device: where the networks are.
+    """
+
+    def stretched(pictures: np.ndarray, name: str) -> Tensor:
+        """(f h w 3) uint8 -> (1 f 3 h w) in [0, 1] on the device."""
+        low, high = conditions.extremes[name] if preset.stretch_conditions else (0, 255)
+        return normalise_condition(_uploaded(pictures, device), low=low, high=high).unsqueeze(0)
+
+    def pose(indices: Sequence[int]) -> Tensor:
+        return stretched(conditions.pose(indices), "pose")
+
+    def face(indices: Sequence[int]) -> Tensor:
+        local = stretched(conditions.face_local(indices), "local")
+        return torch.cat([local, stretched(conditions.face_global(indices), "global")], dim=2)
+
+    own = None
+    if preset.reference_pose:
+        # black where nobody was found, as in training
+        own = stretched(conditions.own_pose()[None], "pose")[0]
+    return Controls(
+        pose=pose,
+        face=face if conditions.faces_found else None,
+        pose_scale=options.pose_scale,
+        face_scale=options.face_scale,
+        reference_pose=own,
+    )
+
+
+def _uploaded(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """Pictures on a device; a GPU takes them without the host waiting for what it does just now."""
+    there = torch.from_numpy(pictures)
+    if device.type == "cuda":
+        return there.pin_memory().to(device, non_blocking=True)
+    return there.to(device)

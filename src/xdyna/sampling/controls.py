@@ -128,7 +128,7 @@ class ControlResiduals:
         window, lead = self.windows[number], self.networks.unet.reference_frames
         missing = [frame for frame in window if frame not in self._kept]
         found = self._kept | dict(zip(missing, self._run(missing), strict=True))
-        frames = [found[frame] for frame in window]
+        frames: list[list[Tensor] | None] = [found[frame] for frame in window]
         if lead:
             frames = [self._of_reference() if self._tells_reference() else None, *frames]
         stacked = [
@@ -191,7 +191,9 @@ class ControlResiduals:
         pieces = math.ceil(len(frames) / most)
         for piece in range(pieces):
             part = frames[len(frames) * piece // pieces : len(frames) * (piece + 1) // pieces]
-            rows += [list(values) for values in zip(*(v.unbind(2) for v in self._run_part(part)), strict=True)]
+            rows += [
+                list(values) for values in zip(*(v.unbind(2) for v in self._run_part(part)), strict=True)
+            ]
         return rows
 
     def _run_part(self, frames: list[int]) -> list[Tensor]:

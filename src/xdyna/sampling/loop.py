@@ -87,6 +87,8 @@ def denoise(
     """
     plan, controls, tokens = plan or WindowPlan(), controls or Controls(), tokens or Tokens()
     halves = [tokens] if guidance == 1 or negative is None else share_text([negative, tokens])
+    if motion is not None:  # once, since each copy to a device may wait for it
+        motion = torch.as_tensor(motion, dtype=torch.float32, device=latents.device)
     frames = latents.shape[2]
     extra = _step_arguments(scheduler, generator)
     done, steps = 0, len(scheduler.timesteps)
