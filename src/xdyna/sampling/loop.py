@@ -11,8 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from xdyna.sampling import controls as signals
 from xdyna.sampling.controls import (
-    PIXELS_AT_ONCE,
     ControlResiduals,
     Controls,
     Networks,
@@ -159,7 +159,7 @@ def predict(
     dtype = next(unet.parameters()).dtype
     sample = unet.with_reference(latents, reference).to(dtype)
     batch, places = len(sample), len(sample) * sample[0, 0].numel()
-    each = 1 if len(halves) * places > PIXELS_AT_ONCE else len(halves)
+    each = 1 if len(halves) * places > signals.PIXELS_AT_ONCE else len(halves)
     outputs = []
     for begin in range(0, len(halves), each):
         part = halves[begin : begin + each]
