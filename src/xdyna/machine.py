@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -90,6 +92,13 @@ def memory_advice(device: torch.device) -> Iterator[None]:
         ) from error
 
 
+def return_memory() -> None:
+    """Give freed memory back to the system, which the C library otherwise keeps: after work that freed a lot."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # not glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 class Lent:
     """Networks that lie in main memory and are copied to the device for their work, so many at a time as are asked for.
 
@@ -114,6 +123,10 @@ class Lent:
                 if tensor.device != self.device:
                     self._out.append((network, tensor, tensor.data))
                     tensor.data = tensor.data.to(self.device, non_blocking=True)
+
+    def holds(self, network: Any) -> bool:
+        """Whether a network was brought to the device."""
+        return any(one is network for one, _, _ in self._out)
 
     def give_back(self) -> None:
         """Have none on the device."""

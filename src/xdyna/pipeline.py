@@ -18,7 +18,7 @@ from xdyna import media, weights
 from xdyna.condition_clips import Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
 from xdyna.errors import OptionError
-from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, timed
+from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, return_memory, timed
 from xdyna.models import check_reference_parts
 from xdyna.options import AnimateOptions, ModelPreset
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared, make_controls
@@ -202,6 +202,7 @@ class XDynaPipeline:
         generator = torch.Generator().manual_seed(options.seed)
         with timed(timings, "prepare"):
             prepared = self.prepare(image, driving, options, progress=progress)
+            return_memory()  # what detectors took
         try:
             with memory_advice(self.device):
                 with timed(timings, "encode"):

@@ -119,22 +119,33 @@ class _Recording:
 
     def __init__(self, network: Any, recorder: Any, flat: list[Any], spec: Any) -> None:
         self._slots = [value.clone() for value in flat if isinstance(value, Tensor)]
-        self._output: Any = None
+        self._made: list[Any] = []
+        self._spec: Any = None
 
         def run() -> list[Tensor]:
-            slots = iter(self._slots)
-            values, named = pytree.tree_unflatten(
-                [next(slots) if isinstance(value, Tensor) else value for value in flat], spec
-            )
-            made, self._output = pytree.tree_flatten(network(*values, **named))
-            return made
+            values, named = pytree.tree_unflatten(_filled(flat, self._slots), spec)
+            made, self._spec = pytree.tree_flatten(network(*values, **named))
+            # what is no tensor is the same each time; the tensors themselves are not kept
+            self._made = [value.shape if isinstance(value, Tensor) else value for value in made]
+            self._tensors = [isinstance(value, Tensor) for value in made]
+            return [value for value in made if isinstance(value, Tensor)]
 
         self._replay = recorder(run)
 
     def replay(self, tensors: list[Tensor]) -> Any:
         for slot, value in zip(self._slots, tensors, strict=True):
             slot.copy_(value)
-        return pytree.tree_unflatten(self._replay(), self._output)
+        made = iter(self._replay())
+        flat = [
+            next(made) if is_one else value for is_one, value in zip(self._tensors, self._made, strict=True)
+        ]
+        return pytree.tree_unflatten(flat, self._spec)
+
+
+def _filled(flat: list[Any], tensors: list[Tensor]) -> list[Any]:
+    """The list with its tensors replaced, in order."""
+    given = iter(tensors)
+    return [next(given) if isinstance(value, Tensor) else value for value in flat]
 
 
 def _dense(value: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from xdyna.weights.storage import dequantise, quantise
 KINDS = ("full", "int8", "fp8")
 """How weights are held: as they are, or in 8 bits."""
 LARGEST_FP8 = 448.0
-SMALLEST = 1 << 12
+SMALLEST = 1 << 10
 """Numbers below which a weight stays as it is."""
 WHOLE = (
     "conv_in",
@@ -43,13 +43,14 @@ class _EightBits(nn.Module):
 
     def forward(self, values: Tensor, scale: Tensor) -> Tensor:
         """The weight, of the network's dtype."""
+        scale = scale.view(torch.float32)
         if self.kind == "int8":
             return dequantise(values, scale, self.dtype)
         codes = values.view(torch.float8_e4m3fn)
         return (codes.to(torch.float32) * scale.reshape(-1, *[1] * (codes.ndim - 1))).to(self.dtype)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (of the weight's shape; fp8's are kept as bytes, which no cast of the network touches) and scales."""
+        """Values of the weight's shape and scales, both as integers, which no cast of the network touches."""
         if self.kind == "int8":
             values, scale = quantise(weight)
         else:
@@ -61,7 +62,7 @@ class _EightBits(nn.Module):
         values = values.to(weight.device)
         if weight.is_contiguous(memory_format=torch.channels_last) and weight.ndim == 4:
             values = values.contiguous(memory_format=torch.channels_last)
-        return values, scale.to(weight.device)
+        return values, scale.to(weight.device).view(torch.int32)
 
 
 def hold(network: nn.Module, kind: str) -> None:

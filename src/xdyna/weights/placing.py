@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from xdyna.models.fused import AUTO_FUSING
-from xdyna.models.fusing import fuse
 from xdyna.weights.compact import hold
 from xdyna.weights.components import COMPONENTS
 from xdyna.weights.loading import load_components
@@ -64,6 +62,9 @@ def load_placed(
     Raises:
         OptionError: no such `fusing` or `weights_as`.
     """
+    from xdyna.models.fused import AUTO_FUSING
+    from xdyna.models.fusing import fuse
+
     fusing = AUTO_FUSING if fusing == "auto" else fusing
     lent = lent_parts(device, offload=offload)
     components: dict[str, Any] = {}
