@@ -40,7 +40,7 @@ from xdyna.sampling import (
 
 logger = logging.getLogger(__name__)
 
-DECODE_PIXELS = {"cpu": 2 * 256 * 256, "cuda": 2 * 896 * 512}
+DECODE_PIXELS = {"cpu": 256 * 256, "cuda": 2 * 896 * 512}
 """Pixels decoded in one go: bounds the memory of decoding whatever the clip's length."""
 
 
