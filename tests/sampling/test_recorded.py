@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.sampling.test_loop import networks, run
 from tests.tiny import tiny_components
-from xdyna.sampling import Networks, Recorded
+from xdyna.sampling import Networks, Recorded, Recorder
 from xdyna.sampling.recorded import MOST_RECORDINGS
 
 Run = Callable[[], list[Tensor]]
@@ -77,3 +77,20 @@ def test_a_run_of_recorded_networks_is_the_same() -> None:
     assert isinstance(Networks(**recorded).unet.reference_frames, int)
     # windows of four frames; ControlNets see four, or three that no window before has shown them
     assert 3 <= tape.recorded <= 9
+
+
+def test_results_share_one_memory_and_keep_their_layout() -> None:
+    recorder = Recorder.__new__(Recorder)  # without a GPU's memory pool
+    recorder._buffer = torch.empty(0, dtype=torch.uint8)
+    last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    like = [last, torch.randn(7).half(), torch.tensor(3), torch.randn(1, 4).expand(6, 4)]
+    places = recorder._places(like)
+    for place, value in zip(places, like, strict=True):
+        assert place.dtype == value.dtype
+        place.copy_(value)
+    for place, value in zip(places, like, strict=True):
+        assert torch.equal(place, value)
+    assert places[0].stride() == last.stride()
+    assert len({place.untyped_storage().data_ptr() for place in places}) == 1
+    again = recorder._places(like[:2])
+    assert again[0].data_ptr() == places[0].data_ptr()

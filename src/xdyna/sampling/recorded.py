@@ -42,7 +42,7 @@ class Recorder:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             for place, value in zip(places, run(), strict=True):
                 place.copy_(value)
 
