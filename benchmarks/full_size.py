@@ -112,7 +112,7 @@ class Bench:
         self.long_steps(lambda name: not WAYS[name].official)
         if "compiled" in given.ways:
             self.guarded("compiled", "compile", self.compiled, needs=60)
-        self.results.table()
+        print(self.results.table(), flush=True)
 
     def long_steps(self, wanted: Callable[[str], bool]) -> None:
         """A step of the long clip by each of these ways."""
@@ -157,7 +157,7 @@ class Bench:
         self.held[name] = self.reserved() - before
         others = self.others(name)
         found = runner.steps(WINDOW, ERROR_STEPS).cpu()
-        self.results.add(name, "peak GiB, one window", [self.peak(others)])
+        self.peaks(name, "peak GiB, one window", others)
         if self.exact is not None:
             error = (found - self.exact).norm() / self.exact.norm()
             self.results.add(name, f"relative error after {ERROR_STEPS} steps", [error.item()])
@@ -180,7 +180,7 @@ class Bench:
             self.results.add(
                 name, f"decode ms a frame, {batch} at once", [1e3 * (self.clock() - begin) / batch]
             )
-        self.results.add(name, f"peak GiB, decode {batch}", [self.peak(others)])
+        self.peaks(name, f"peak GiB, decode {batch}", others)
 
     def long_step(self, name: str) -> None:
         """A step of the long clip; the official way is so many times its window."""
@@ -199,7 +199,7 @@ class Bench:
         begin = self.clock()
         runner.steps(frames, 1)
         self.results.add(name, row, [self.clock() - begin])
-        self.results.add(name, f"peak GiB, {frames} frames", [self.peak(others)])
+        self.peaks(name, f"peak GiB, {frames} frames", others)
 
     def expected(self, name: str) -> float:
         """Seconds of the whole run by its parts, rounded up."""
@@ -246,7 +246,7 @@ class Bench:
         assert count == frames
         self.results.add(name, f"{frames} frames decoded s", [decoded])
         self.results.add(name, f"{frames} frames, {steps} steps, decoded s", [denoised + decoded])
-        self.results.add(name, "peak GiB, whole run", [self.peak(others)])
+        self.peaks(name, "peak GiB, whole run", others)
 
     def compiled(self) -> None:
         """Compile, once cold and once from PyTorch's cache, and measure."""
@@ -289,16 +289,21 @@ class Bench:
         self.free()
         return torch.cuda.memory_reserved() if self.device.type == "cuda" else 0
 
-    def others(self, name: str) -> float:
-        """Bytes reserved that are not of a way: neither its weights nor its recordings. Peaks count from now."""
-        own = self.copies.bytes_on_device(WAYS[name].base) + self.held[name]
-        return self.reserved() - own if self.device.type == "cuda" else 0.0
+    def others(self, name: str) -> tuple[int, int]:
+        """Bytes reserved, and allocated, that are not of a way: neither its weights nor its recordings.
 
-    def peak(self, others: float) -> float:
-        """GiB reserved at most since `others` was asked."""
-        if self.device.type != "cuda":
-            return 0.0
-        return (torch.cuda.max_memory_reserved() - others) / GIB
+        Peaks count from now.
+        """
+        own, reserved = self.copies.bytes_on_device(WAYS[name].base) + self.held[name], self.reserved()
+        return reserved - own, (torch.cuda.memory_allocated() if self.device.type == "cuda" else 0) - own
+
+    def peaks(self, name: str, row: str, others: tuple[int, int]) -> None:
+        """GiB reserved, and allocated, at most since `others` was asked."""
+        cuda = self.device.type == "cuda"
+        reserved = torch.cuda.max_memory_reserved() if cuda else others[0]
+        allocated = torch.cuda.max_memory_allocated() if cuda else others[1]
+        self.results.add(name, row, [(reserved - others[0]) / GIB])
+        self.results.add(name, row.replace("peak", "allocated"), [(allocated - others[1]) / GIB])
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Results:
         return made
 
     def table(self) -> str:
-        """Rows by ways, medians with their spread; also printed and written as Markdown."""
+        """Rows by ways, medians with their spread, as Markdown."""
         ways = list(dict.fromkeys(way for way, _ in self._values))
         rows = list(dict.fromkeys(row for _, row in self._values))
         lines = ["| | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
@@ -78,13 +78,11 @@ class Results:
                 cells.append(f"{statistics.median(values):.4g}{spread}" if values else "")
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
         lines += [f"- {way}, {row}: {text}" for (way, row), text in self._notes.items()]
-        text = "\n".join(lines) + "\n"
-        self.path.with_suffix(".md").write_text(text, encoding="utf-8")
-        print(text, flush=True)
-        return text
+        return "\n".join(lines) + "\n"
 
     def _write(self) -> None:
         rows = self.rows()
+        self.path.with_suffix(".md").write_text(self.table(), encoding="utf-8")
         full = {"about": self.about, "rows": rows, "values": [
             {"way": way, "row": row, "values": values} for (way, row), values in self._values.items()
         ]}  # fmt: skip

@@ -55,14 +55,13 @@ class _EightBits(nn.Module):
             values, scale = quantise(weight)
         else:
             flat = weight.detach().float().flatten(1)
-            peak = flat.abs().amax(dim=1).cpu()
+            peak = flat.abs().amax(dim=1)
             scale = torch.where(peak > 0, peak / LARGEST_FP8, torch.ones_like(peak))
-            codes = (flat / scale.to(flat.device)[:, None]).to(torch.float8_e4m3fn)
+            codes = (flat / scale[:, None]).to(torch.float8_e4m3fn)
             values = codes.view(torch.uint8).reshape(weight.shape)
-        values = values.to(weight.device)
         if weight.is_contiguous(memory_format=torch.channels_last) and weight.ndim == 4:
             values = values.contiguous(memory_format=torch.channels_last)
-        return values, scale.to(weight.device).view(torch.int32)
+        return values, scale.view(torch.int32)
 
 
 def hold(network: nn.Module, kind: str) -> None:
