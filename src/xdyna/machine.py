@@ -86,7 +86,7 @@ def memory_advice(device: torch.device) -> Iterator[None]:
         exhausted = isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "alloc" in text.lower()
         if not exhausted or isinstance(error, ResourceError):
             raise
-        helps = "--offload, --dtype float16, " if device.type == "cuda" else ""
+        helps = "--offload, --weights int8, --dtype float16, " if device.type == "cuda" else ""
         raise ResourceError(
             str(device), "out of memory", f"These need less: {helps}a smaller --size, a smaller --window"
         ) from error
