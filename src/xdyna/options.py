@@ -288,7 +288,8 @@ class ModelPreset:
         steps, guidance: sampling defaults.
         stretch_conditions: stretch condition clips to [0, 1] by their extremes, as the official code does.
         fps: frame rate the model was trained at, for the record; 0 when not known.
-        shared_noise: share of the start noise's variance that all frames have in common, as in training.
+        shared_noise: share of the start noise's variance that all frames have in common, about as in training.
+        lively_noise: the same for `--motion 2`; 1 leaves the noise of 1 and above alone.
         motion_energy: what `--motion 1` stands for, the median motion energy of the moving scenes the model was
             trained on; 0 for a model that cannot be told.
         landmarks: draw the face's 68 landmarks into the pose pictures, for a model that was trained so.
@@ -305,6 +306,7 @@ class ModelPreset:
     landmarks: bool = False
     reference_pose: bool = False
     shared_noise: float = 0.0
+    lively_noise: float = 1.0
     motion_energy: float = 0.0
 
     def energy(self, motion: float | None) -> float | None:
@@ -324,9 +326,11 @@ class ModelPreset:
     def noise_share(self, motion: float | None) -> float:
         """The share of the start noise's variance that all frames have in common, for a `--motion`.
 
-        As in training for None, 1 and above: less would look like motion of everything. More towards 0, and all of it
-        there: what is not driven starts out, and stays, still. A model that cannot be told keeps its own share.
+        `shared_noise` for None and 1; everything for 0, so that what is not driven starts out, and stays, still;
+        `lively_noise` for 2; linear between. A model that cannot be told keeps its own share.
         """
-        if motion is None or not self.motion_energy or not self.shared_noise:
+        if motion is None or not self.motion_energy:
             return self.shared_noise
-        return 1 - (1 - self.shared_noise) * min(float(motion), 1.0)
+        if motion <= 1:
+            return 1 - (1 - self.shared_noise) * float(motion)
+        return self.shared_noise + (min(self.lively_noise, self.shared_noise) - self.shared_noise) * (motion - 1)
