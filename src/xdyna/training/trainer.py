@@ -32,6 +32,7 @@ from xdyna.training.checkpoints import (
 from xdyna.training.chunks import make_chunks
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.config_file import to_dict
+from xdyna.training.distill import make_student
 from xdyna.training.encoding import clip_encoders, encode_frames
 from xdyna.training.log import TrainLog
 from xdyna.training.networks import build_networks, build_scheduler
@@ -96,6 +97,10 @@ class Trainer:
             alphas_cumprod=build_scheduler(config.noise).alphas_cumprod.to(device),
             generator=torch.Generator(device).manual_seed(config.seed + 1_000_003 * processes.rank),
         )
+        if "distill" in config.stages:
+            if processes.sharded:
+                raise OptionError("distill", "does not go with FSDP", "Start it with torchrun")
+            self.run.student = make_student(config, self.run.networks)
         self.progress = Progress()
         self.latents = {"scale": self.run.networks.vae.config.scaling_factor, "shift": 0.0}
         self.optimiser: torch.optim.Optimizer | None = None
@@ -449,7 +454,8 @@ class Trainer:
     def _restore(self, state: dict[str, Any]) -> None:
         """Take up a state written by `_save`."""
         old, new = state["config"], to_dict(self.config)
-        for part in ("model", "noise", "stages", "seed"):
+        student = () if self.run.student is None else ("student",)
+        for part in ("model", "noise", "stages", "seed", *student):
             if json.dumps(old.get(part)) != json.dumps(new[part]):
                 raise OptionError(
                     str(self.folder), f"holds a run with other settings of {part!r}",
