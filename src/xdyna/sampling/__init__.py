@@ -30,6 +30,7 @@ from xdyna.sampling.latents import (
 )
 from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
+from xdyna.sampling.shortcuts import Shortcuts
 from xdyna.sampling.tokens import encode_image, encode_text
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ControlResiduals",
     "Controls",
     "Networks",
+    "Shortcuts",
     "Step",
     "Tokens",
     "WindowPlan",

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from xdyna.sampling.controls import ControlResiduals, Controls, Networks, Tokens
+from xdyna.sampling.shortcuts import DeepCache, Shortcuts, of_halves
 from xdyna.windows import step_windows
 
 
@@ -51,6 +52,7 @@ def denoise(
     plan: WindowPlan | None = None,
     offsets: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
+    shortcuts: Shortcuts | None = None,
     on_window: Callable[[int, int], None] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tensor:
@@ -72,6 +74,7 @@ def denoise(
         plan: window size, overlap and loop.
         offsets: one window offset a step in place of the generator's draws.
         generator: CPU generator for window offsets and for schedulers that add noise.
+        shortcuts: approximate savings; none by default.
         on_window: called with (windows done, windows in all) of the whole run.
         on_step: called after every step.
 
@@ -79,19 +82,24 @@ def denoise(
         (b c f h w) float32 clean latents.
     """
     plan, controls, tokens = plan or WindowPlan(), controls or Controls(), tokens or Tokens()
-    halves = [tokens] if guidance == 1 or negative is None else [negative, tokens]
+    shortcuts = shortcuts or Shortcuts()
+    both = [tokens] if guidance == 1 or negative is None else [negative, tokens]
     frames = latents.shape[2]
     extra = _step_arguments(scheduler, generator)
-    done, steps = 0, len(scheduler.timesteps)
+    done, steps, guided = 0, len(scheduler.timesteps), shortcuts.guided(scheduler)
+    cache = DeepCache(shortcuts.cache, skips=networks.unet.outer_skips, batch=len(latents))
     for index, timestep in enumerate(scheduler.timesteps):
         offset = offsets[index] if offsets is not None else _draw_offset(plan, generator)
+        halves = both if guided[index] else both[-1:]
+        offset = cache.begin(index, offset=offset, halves=len(halves))
         windows = step_windows(frames, size=plan.size, overlap=plan.overlap, loop=plan.loop, offset=offset)
         scaled = scheduler.scale_model_input(latents, timestep)
         residuals = ControlResiduals(networks, controls, scaled, timestep, halves, windows, reference)
         total = latents.new_zeros(len(halves), *latents.shape)
         count = latents.new_zeros(frames)
         for number, window in enumerate(windows):
-            down, mid = residuals.of_window(number)
+            kept = cache.recall(number, latents.device)
+            down, mid = residuals.of_window(number) if kept is None else (kept.down, None)
             prediction = predict(
                 networks.unet,
                 reference=reference,
@@ -102,7 +110,9 @@ def denoise(
                 mid_residual=mid,
                 reference_features=reference_features,
                 reference_scale=reference_scale,
-                motion=motion,
+                motion=of_halves(motion, len(halves), batch=len(latents)),
+                deep=None if kept is None else kept.deep,
+                keep=cache.keeper(number, down),
             )
             total[:, :, :, window] += prediction
             count[window] += 1
@@ -129,6 +139,8 @@ def predict(
     reference_features: Sequence[Tensor] | None = None,
     reference_scale: float = 1.0,
     motion: Tensor | float | None = None,
+    deep: Tensor | None = None,
+    keep: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """The UNet's prediction for one window, all guidance halves in one batch.
 
@@ -143,6 +155,8 @@ def predict(
         reference_features: (b n c) each, from a `ReferenceNet`.
         reference_scale: strength of the reference.
         motion: motion energy, see `denoise`.
+        deep: deep features of an earlier step, which are reused.
+        keep: is told this step's.
 
     Returns:
         (halves b c f h w) float32: a prediction for the reference is thrown away.
@@ -164,7 +178,12 @@ def predict(
         reference_features=features,
         reference_scale=reference_scale,
         motion=motion,
+        deep=deep,
+        keep_deep=keep is not None,
     )
+    if keep is not None:
+        output, found = output
+        keep(found)
     driven = output[:, :, unet.reference_frames :]
     return rearrange(driven.float(), "(g b) c f h w -> g b c f h w", g=len(halves))
 

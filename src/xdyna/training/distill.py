@@ -13,6 +13,7 @@ because a student of 4 steps for a teacher of 8 is one round away.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch.func import functional_call
 from xdyna.errors import OptionError
 from xdyna.models import Denoiser
 from xdyna.models.low_rank import LowRankDeltas
-from xdyna.training.config import StageConfig, TrainConfig
+from xdyna.training.config import NoiseConfig, StageConfig, TrainConfig
 from xdyna.training.losses import add_noise, prediction_loss
 from xdyna.training.networks import Networks, build_scheduler
 from xdyna.training.pool import Pool
@@ -83,10 +84,17 @@ def draw_steps(run: Run, pool: Pool, stage: StageConfig) -> Batch:
     """Reference and consecutive frames, as noisy as a clip is where one of the student's steps begins."""
     batch = draw_consecutive(run, pool, stage)
     steps, levels = run.config.student.steps, len(run.alphas_cumprod)
-    scheduler = build_scheduler(run.config.noise)
-    scheduler.set_timesteps(steps)
-    grid = scheduler.timesteps.flip(0).to(run.device)
+    grid = _timesteps(run.config.noise, steps).to(run.device)
     return {**batch, "timesteps": grid[batch["timesteps"] * steps // levels]}
+
+
+@functools.lru_cache
+def _timesteps(noise: NoiseConfig, steps: int) -> Tensor:
+    """Where the steps of a run of `steps` begin, the last one first."""
+    scheduler = build_scheduler(noise)
+    scheduler.set_timesteps(steps)
+    timesteps: Tensor = scheduler.timesteps.flip(0)
+    return timesteps
 
 
 def distill_losses(run: Run, learner: nn.Module, batch: Batch) -> Losses:

@@ -46,6 +46,8 @@ from xdyna.training.samples import sample_sheet
 from xdyna.training.schedule import learning_rate, share_done
 from xdyna.training.stages import STAGES, Stage
 from xdyna.training.updates import GraphedUpdate, PlainUpdate
+from xdyna.weights import folder_hash
+from xdyna.weights.lora import FAST_FILE, write_lora
 
 logger = logging.getLogger(__name__)
 
@@ -445,9 +447,15 @@ class Trainer:
             network.requires_grad_(False).eval()
         set_latents(networks, self.latents)
         name = f"{stage}-{steps:07d}"
-        write_model(self.config, networks, self.folder / "models" / name, storage="bf16", card=None)
+        folder = self.folder / "models" / name
+        write_model(self.config, networks, folder, storage="bf16", card=None)
+        if "student" in weights:
+            base, student = folder_hash(folder), self.config.student
+            write_lora(folder / FAST_FILE, weights["student"], steps=student.steps, base=base)
         _keep_newest(self.folder / "models", self.config.runtime.keep)
-        if self.config.runtime.samples and STAGES[stage].latents and self.config.model.kind == "embedded":
+        # a sheet shows the networks themselves, which a student does not change
+        samples = self.config.runtime.samples if stage != "distill" else 0
+        if samples and STAGES[stage].latents and self.config.model.kind == "embedded":
             picture = sample_sheet(self.config, networks, self.run.device)
             TrainLog.show(self.folder, self.config.runtime, f"samples/{stage}", picture, steps=steps)
 
