@@ -226,7 +226,7 @@ def _record(
             for name, path in (("image", image), ("video", video))
         },
         "options": dataclasses.asdict(options),
-        "model": {"name": pipeline.name, "sha256": pipeline.hash},
+        "model": {"name": pipeline.name, "sha256": pipeline.hash, "loras": pipeline.loras.describe()},
         "result": {
             "file": output.name,
             "frames": animation.count,

@@ -22,10 +22,12 @@ from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
 from xdyna.models import check_reference_parts
 from xdyna.models.fusing import fuse
 from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.presets import fill_options
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
     Controls,
     Networks,
+    Shortcuts,
     Tokens,
     WindowPlan,
     decode_latents,
@@ -38,6 +40,7 @@ from xdyna.sampling import (
     set_timesteps,
     start_latents,
 )
+from xdyna.weights.lora import Loras
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +98,7 @@ class XDynaPipeline:
         self.reference_net, self.reference_encoder = reference_net, reference_encoder
         self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
         self.device, self.offload = next(unet.parameters()).device, False
+        self.loras = Loras(unet)
 
     # ------------------------------------------------------------------------------------ loading
 
@@ -131,6 +135,7 @@ class XDynaPipeline:
         preset = weights.read_preset(folder)
         pipeline = cls(**components, preset=preset, name=str(name), hash=weights.folder_hash(folder))
         pipeline.device, pipeline.offload = target, offload
+        pipeline.loras = Loras(pipeline.unet, folder=folder, model_hash=pipeline.hash)
         for part in ("unet", "vae", "pose_controlnet", "face_controlnet", "reference_net"):
             if components[part] is None:
                 continue
@@ -139,6 +144,10 @@ class XDynaPipeline:
                 # a third faster convolutions on a CPU, same numbers up to rounding; fused kernels read nothing else
                 components[part].to(memory_format=torch.channels_last)
         return pipeline
+
+    def load_lora(self, path: str | Path, *, scale: float = 1.0) -> None:
+        """Let a LoRA act in every run from now on, so strongly; 0 takes it out. See `weights.lora.Loras.keep`."""
+        self.loras.keep(str(path), scale=scale)
 
     # ------------------------------------------------------------------------------------ running
 
@@ -234,13 +243,8 @@ class XDynaPipeline:
             raise OptionError(
                 "--window", f"got {options.window}, this model's motion modules see {maximum} at most"
             )
-        self.preset.energy(options.motion)  # speak before any work is done
-        return replace(
-            options,
-            steps=options.steps or self.preset.steps,
-            guidance=self.preset.guidance if options.guidance is None else options.guidance,
-            scheduler=options.scheduler or type(self.scheduler).__name__,
-        )
+        scheduler = type(self.scheduler).__name__
+        return fill_options(options, model=self.preset, scheduler=scheduler, loras=self.loras)
 
     @torch.inference_mode()
     def encode(
@@ -295,15 +299,13 @@ class XDynaPipeline:
         options, conditions = prepared.options, prepared.conditions
         assert options.steps is not None
         assert options.guidance is not None
+        self.loras.use(options.lora)
         scheduler = make_scheduler(options.scheduler, self.scheduler)
         set_timesteps(scheduler, options.steps, self.device)
         latents = start_latents(
-            encoded.reference,
-            conditions.frames,
-            scheduler,
-            generator=generator,
-            shared_noise=self.preset.shared_noise,
-        )
+            encoded.reference, conditions.frames, scheduler,
+            generator=generator, shared_noise=self.preset.shared_noise,
+        )  # fmt: skip
         controls = Controls(
             pose=self._source(conditions, "pose"),
             face=self._source(conditions, "face") if conditions.faces_found else None,
@@ -320,19 +322,17 @@ class XDynaPipeline:
             return denoise(
                 Networks(self.unet, self.pose_controlnet, self.face_controlnet),
                 scheduler,
-                reference=encoded.reference,
-                latents=latents,
-                reference_features=encoded.features,
-                tokens=encoded.tokens,
-                negative=encoded.negative,
+                reference=encoded.reference, latents=latents, reference_features=encoded.features,
+                tokens=encoded.tokens, negative=encoded.negative,
                 controls=controls,
                 guidance=options.guidance,
                 reference_scale=options.reference_scale,
                 motion=self.preset.energy(options.motion),
                 plan=WindowPlan(options.window, options.overlap, options.loop),
                 generator=generator,
+                shortcuts=Shortcuts(options.cache, options.guidance_interval),
                 on_window=on_window,
-            )
+            )  # fmt: skip
 
     def decode(
         self, latents: Tensor, *, progress: Progress | None = None, timings: dict[str, float] | None = None

@@ -29,7 +29,8 @@ from xdyna.training.config_file import build_config, load_config, to_dict
 from xdyna.training.networks import Networks, build_networks, build_scheduler
 from xdyna.training.record import CONFIG_FILE
 from xdyna.weights import folder_hash, load_components, read_index, resolve, save_model
-from xdyna.weights.lora import FAST_FILE, write_lora
+from xdyna.weights.lora import FAST_FILE
+from xdyna.weights.lora_file import write_lora
 
 logger = logging.getLogger(__name__)
 

@@ -47,7 +47,8 @@ from xdyna.training.schedule import learning_rate, share_done
 from xdyna.training.stages import STAGES, Stage
 from xdyna.training.updates import GraphedUpdate, PlainUpdate
 from xdyna.weights import folder_hash
-from xdyna.weights.lora import FAST_FILE, write_lora
+from xdyna.weights.lora import FAST_FILE
+from xdyna.weights.lora_file import write_lora
 
 logger = logging.getLogger(__name__)
 

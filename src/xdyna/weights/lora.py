@@ -1,91 +1,29 @@
-"""LoRA files: low-rank changes of a denoiser's weights, read strictly and merged into them.
-
-Two layouts are read, safetensors only:
-
-- diffusers' and PEFT's: ``unet.NAME.lora_A.weight`` and ``lora_B`` (also ``.lora.down``/``.lora.up``, and the older
-  ``NAME.processor.to_q_lora.down``), alpha equal to the rank unless the file's metadata say otherwise;
-- kohya's: ``lora_unet_NAME_WITH_UNDERSCORES.lora_down.weight``, ``.lora_up.weight`` and ``.alpha``. Published LCM-LoRAs
-  of Stable Diffusion 1.5 are of this kind.
-
-Every key must be accounted for: it belongs to a pair of factors that fits a layer here, or to a text encoder, which is
-reported and left alone; anything else is an error. (The official denoiser keeps Stable Diffusion's names, so that files
-for Stable Diffusion 1.5 fit; motion modules and the adapter stay as they are.)
-"""
+"""LoRAs acting in a denoiser's weights: found by name, merged, and taken out again."""
 
 from __future__ import annotations
 
-import json
-import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models.low_rank import multiplied
 from xdyna.weights.folder import fetch, file_hash
 from xdyna.weights.keys import first_of
-from xdyna.weights.storage import LazyTensor, write_safetensors
+from xdyna.weights.lora_file import BASE_KEY, Lora, read_lora, read_metadata
 
-logger = logging.getLogger(__name__)
+OWN = "fast"
+"""As a LoRA's name: the model's own for few steps."""
 
 FAST_FILE = "fast.safetensors"
 """The LoRA for few steps that a model's folder may hold."""
 
-STEPS_KEY, BASE_KEY = "xdyna_steps", "xdyna_base"
-"""A file's metadata: how many steps it is for, and the hash of the model whose weights it changes."""
-
 FILE_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 """What a LoRA is called in a folder, or in a repository of the hub."""
-
-_KOHYA, _TEXT = "lora_unet_", ("text_encoder", "lora_te")
-_PREFIXES = ("base_model.model.", "unet.base_model.model.", "unet.")
-_FACTORS = {
-    ".lora_A.weight": "down", ".lora_B.weight": "up", ".lora.down.weight": "down", ".lora.up.weight": "up",
-    ".lora_down.weight": "down", ".lora_up.weight": "up", ".alpha": "alpha",
-}  # fmt: skip
-_OLD_FACTOR = re.compile(r"^(.*)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")
-_OTHER_KINDS = {
-    "hada_": "a LoHa",
-    "lokr_": "a LoKr",
-    "dora_scale": "a DoRA",
-    "lora_magnitude_vector": "a DoRA",
-}
-
-
-@dataclass(frozen=True)
-class Change:
-    """One layer's change: `scale` times `up` times `down`."""
-
-    down: Tensor
-    up: Tensor
-    scale: float
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A LoRA file, read.
-
-    Attributes:
-        path: the file.
-        changes: by the network's parameter names.
-        skipped: keys of a text encoder, which are not used.
-        steps: denoising steps that it is for, where the file says so, else 0.
-        base: hash of the model that it was made for, where the file says so.
-        hash: sha256 of the file.
-    """
-
-    path: Path
-    changes: dict[str, Change]
-    skipped: tuple[str, ...]
-    steps: int
-    base: str
-    hash: str
 
 
 @dataclass(frozen=True)
@@ -141,192 +79,112 @@ def find_lora(name: str) -> Path:
     return path
 
 
-def read_lora(path: Path, network: nn.Module) -> Lora:
-    """Read a LoRA for a network.
-
-    Args:
-        path: a safetensors file.
-        network: read for names and shapes of its layers.
-
-    Raises:
-        WeightsError: a broken file, a key that belongs nowhere, a factor without its other, shapes that do not fit,
-            or numbers that are not finite.
-    """
-    tensors, metadata = _read(path)
-    shapes = {
-        name.removesuffix(".weight"): tuple(value.shape)
-        for name, value in network.named_parameters()
-        if name.endswith(".weight") and value.ndim >= 2
-    }
-    flat = {name.replace(".", "_"): name for name in shapes}
-    parts: dict[str, dict[str, Tensor]] = {}
-    skipped, unknown = [], []
-    for key, value in tensors.items():
-        if key.startswith(_TEXT):
-            skipped.append(key)
-            continue
-        name, role = _place(key, flat)
-        if name not in shapes or role in parts.get(name, {}):
-            unknown.append(key)
-            continue
-        parts.setdefault(name, {})[role] = value
-    _refuse(path, unknown, tensors)
-    alphas = _alphas(path, metadata)
-    changes = {
-        f"{name}.weight": _change(path, name, part, shapes[name], alphas) for name, part in parts.items()
-    }
-    if not changes:
-        raise WeightsError(path, "changes nothing of the denoiser", "It is for a text encoder only, or empty")
-    if skipped:
-        logger.warning(
-            "%s: %d keys are of a text encoder and not used (%s)", path, len(skipped), first_of(skipped)
-        )
-    steps = metadata.get(STEPS_KEY, "0")
-    return Lora(
-        path, changes, tuple(skipped), int(steps) if steps.isdecimal() else 0, metadata.get(BASE_KEY, ""),
-        file_hash(path),
-    )  # fmt: skip
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise WeightsError(path, "there is no such file") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            path, f"not a complete safetensors file ({error})", "Copy or download it again"
-        ) from error
-
-
-def _place(key: str, flat: Mapping[str, str]) -> tuple[str, str]:
-    """The layer that a key is about, by its name here, and which part of the change it holds."""
-    old = _OLD_FACTOR.match(key)
-    if old:
-        layer = "to_out.0" if old[2] == "to_out" else old[2]
-        return _without_prefix(f"{old[1]}.{layer}"), old[3]
-    for ending, role in _FACTORS.items():
-        if key.endswith(ending):
-            name = key.removesuffix(ending)
-            if name.startswith(_KOHYA):
-                return flat.get(name.removeprefix(_KOHYA), ""), role
-            return _without_prefix(name), role
-    return "", ""
-
-
-def _without_prefix(name: str) -> str:
-    for prefix in _PREFIXES:
-        if name.startswith(prefix):
-            return name.removeprefix(prefix)
-    return name
-
-
-def _refuse(path: Path, unknown: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
-    """Raise WeightsError where keys belong nowhere, with the likely cause."""
-    if not unknown:
-        return
-    kind = next((kind for part, kind in _OTHER_KINDS.items() if any(part in key for key in unknown)), "")
-    if kind:
-        remedy = f"This is {kind} file; merge it with the tool that made it, or use a plain LoRA"
-    elif any("input_blocks" in key or "transformer_blocks_1" in key for key in unknown):
-        remedy = "It looks like one for SDXL; X-Dyna's published weights are built on Stable Diffusion 1.5"
-    else:
-        remedy = "It is for another network: LoRAs of Stable Diffusion 1.5 fit the published weights"
-    raise WeightsError(
-        path,
-        f"{len(unknown)} of its {len(tensors)} keys belong to nothing in this denoiser ({first_of(unknown)})",
-        remedy,
-    )
-
-
-def _alphas(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What diffusers keeps of PEFT's settings in a file's metadata; {} where it kept nothing."""
-    try:
-        values = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        settings = {
-            key.removeprefix("unet."): value for key, value in values.items() if not key.startswith(_TEXT)
-        }
-        if settings.get("use_dora"):
-            raise WeightsError(path, "is a DoRA file", "Use a plain LoRA")
-        patterns = settings.get("alpha_pattern") or {}
-        return {
-            "alpha": None if settings.get("lora_alpha") is None else float(settings["lora_alpha"]),
-            "patterns": {str(name): float(alpha) for name, alpha in patterns.items()},
-            "root": bool(settings.get("use_rslora")),
-        }
-    except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(path, f"its metadata cannot be read ({error})", "Save it again") from error
-
-
-def _change(
-    path: Path, name: str, part: Mapping[str, Tensor], shape: tuple[int, ...], settings: Mapping[str, Any]
-) -> Change:
-    """One layer's factors, checked."""
-    if set(part) - {"alpha"} != {"down", "up"}:
-        missing = " and ".join(role for role in ("down", "up") if role not in part)
-        raise WeightsError(path, f"{name} has no {missing} factor", "Copy or download it again")
-    down, up = part["down"], part["up"]
-    rows, columns = shape[0], torch.Size(shape[1:]).numel()
-    fits = down.ndim >= 2 and up.ndim >= 2 and len(down) == up.shape[1] and up[0].numel() == len(down)
-    if not fits or len(up) != rows or down[0].numel() != columns:
-        raise WeightsError(
-            path,
-            f"{name}: factors of {tuple(up.shape)} and {tuple(down.shape)} do not make a weight of {shape}",
-            "It was made for a network of other widths",
-        )
-    alpha = part.get("alpha")
-    if not all(bool(torch.isfinite(value.float()).all()) for value in part.values()):
-        raise WeightsError(path, f"{name} holds NaN or infinity", "Download it again, or use another")
-    rank = len(down)
-    told = settings["alpha"]
-    for pattern, value in settings["patterns"].items():
-        if name == pattern or name.endswith(f".{pattern}"):
-            told = value
-    number = float(alpha.float().item()) if alpha is not None and alpha.numel() == 1 else told
-    scale = 1.0 if number is None else number / (rank**0.5 if settings["root"] else rank)
-    return Change(down, up, scale)
-
-
-class MergedLoras:
+class Loras:
     """The LoRAs that act in a network's weights, and the weights as they were, in main memory.
 
     The same choice gives the same weights, bit for bit, whatever was merged before.
 
     Args:
         network: the denoiser; changed in place.
+        folder: its model's, where the model's own LoRA is looked for; None for a model that came from no files.
+        model_hash: `folder_hash` of it.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.active: tuple[tuple[LoraChoice, Lora], ...] = ()
+    def __init__(
+        self, network: nn.Module, *, folder: Path | None = None, model_hash: str | None = None
+    ) -> None:
+        self.network, self.folder, self.model_hash = network, folder, model_hash
+        self._kept: list[str] = []
+        self._active: list[tuple[LoraChoice, Lora]] = []
         self._originals: dict[str, Tensor] = {}
 
-    def use(self, choices: Sequence[tuple[LoraChoice, Path]]) -> None:
-        """Let these act, and no others.
+    def keep(self, name: str, *, scale: float = 1.0) -> None:
+        """Let a LoRA act from now on, beside those that `use` names.
 
         Args:
-            choices: what was asked for, and the files.
+            name: as `find` takes it.
+            scale: strength; 0 takes it out again.
 
         Raises:
-            WeightsError: a file that does not fit; the network is as it was then.
+            WeightsError: no such file, or one that does not fit.
         """
-        wanted = [(choice, path, file_hash(path)) for choice, path in choices]
-        if [(choice, digest) for choice, _, digest in wanted] == [(c, lora.hash) for c, lora in self.active]:
+        path = str(Path(name).expanduser().resolve()) if Path(name).expanduser().exists() else name
+        kept = [text for text in self._kept if LoraChoice.parse(text).name != path]
+        if scale:
+            kept.append(f"{path}:{scale}")
+        before, self._kept = self._kept, kept
+        try:
+            self.use(())
+        except WeightsError:
+            self._kept = before
+            raise
+
+    def use(self, names: Sequence[str]) -> None:
+        """Let these act besides what is kept, and no others.
+
+        Args:
+            names: each "PATH_OR_HUB_ID" or "PATH_OR_HUB_ID:SCALE"; the name may be `OWN`.
+
+        Raises:
+            OptionError: a name that cannot be read.
+            WeightsError: a file that does not fit; the weights are as they were then.
+        """
+        choices = [LoraChoice.parse(name) for name in (*self._kept, *names)]
+        if not choices and not self._active:
             return
-        loras = [(choice, read_lora(path, self.network)) for choice, path, _ in wanted]
-        self._restore()
+        files = [self.find(choice.name) for choice in choices]
+        digests = [file_hash(path) for path in files]
+        if list(zip(choices, digests, strict=True)) == [(c, lora.hash) for c, lora in self._active]:
+            return
+        loras = [read_lora(path, self.network) for path in files]
         with torch.no_grad():
-            for choice, lora in loras:
+            self._restore()
+            for choice, lora in zip(choices, loras, strict=True):
                 self._merge(lora, choice.scale)
-        self.active = tuple(loras)
+        self._active = list(zip(choices, loras, strict=True))
+
+    def own(self) -> Path | None:
+        """The model's own LoRA for few steps; None where it has none.
+
+        Raises:
+            WeightsError: it was made for other weights.
+        """
+        path = None if self.folder is None else self.folder / FAST_FILE
+        if path is None or not path.is_file():
+            return None
+        base = read_metadata(path).get(BASE_KEY, "")
+        if base and self.model_hash and base != self.model_hash:
+            raise WeightsError(
+                path, "was distilled from other weights than this model's", "Distil again, or remove it"
+            )
+        return path
+
+    def find(self, name: str) -> Path:
+        """The file of a LoRA: `OWN`, a path, a folder that holds one, or a hub id.
+
+        Raises:
+            WeightsError: there is none.
+        """
+        if name != OWN:
+            return find_lora(name)
+        path = self.own()
+        if path is None:
+            raise WeightsError(
+                OWN, "this model has no LoRA of its own for few steps", "Name a file with --lora"
+            )
+        return path
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Those that act: name, scale, sha256."""
+        return [
+            {"name": choice.name, "scale": choice.scale, "sha256": lora.hash} for choice, lora in self._active
+        ]
 
     def _restore(self) -> None:
         parameters = dict(self.network.named_parameters())
-        with torch.no_grad():
-            for name, value in self._originals.items():
-                parameters[name].copy_(value)
-        self._originals, self.active = {}, ()
+        for name, value in self._originals.items():
+            parameters[name].copy_(value)
+        self._originals, self._active = {}, []
 
     def _merge(self, lora: Lora, scale: float) -> None:
         parameters = dict(self.network.named_parameters())
@@ -337,53 +195,3 @@ class MergedLoras:
             down, up = (factor.to(weight.device, torch.float32) for factor in (change.down, change.up))
             added = multiplied(down.flatten(1), up.flatten(1)).view(weight.shape)
             weight.copy_(weight.float() + scale * change.scale * added)
-
-
-def fast_lora(folder: Path, *, model_hash: str) -> Path | None:
-    """The LoRA for few steps that a model's folder holds, or None.
-
-    Raises:
-        WeightsError: it was made for other weights than the folder's.
-    """
-    path = folder / FAST_FILE
-    if not path.is_file():
-        return None
-    base = _read_metadata(path).get(BASE_KEY, "")
-    if base and base != model_hash:
-        raise WeightsError(
-            path, "was distilled from other weights than this model's", "Distil again, or remove it"
-        )
-    return path
-
-
-def fast_steps(path: Path) -> int:
-    """How many denoising steps a LoRA says that it is for; 0 where it says nothing."""
-    steps = _read_metadata(path).get(STEPS_KEY, "0")
-    return int(steps) if steps.isdecimal() else 0
-
-
-def _read_metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            path, f"not a complete safetensors file ({error})", "Copy or download it again"
-        ) from error
-
-
-def write_lora(path: Path, changes: Mapping[str, Tensor], *, steps: int, base: str) -> None:
-    """Write a LoRA of a denoiser, in bf16 and in diffusers' layout.
-
-    Args:
-        path: the file; its folder exists.
-        changes: by the names of `models.low_rank.LowRankDeltas`.
-        steps: denoising steps that it is for.
-        base: `folder_hash` of the model that it changes; "" when not known.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    tensors = {f"unet.{name}": LazyTensor.of(value, torch.bfloat16) for name, value in changes.items()}
-    metadata = {"format": "pt", STEPS_KEY: str(steps), **({BASE_KEY: base} if base else {})}
-    write_safetensors(path, tensors, metadata=metadata)
