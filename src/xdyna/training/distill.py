@@ -69,31 +69,32 @@ def make_student(config: TrainConfig, networks: Networks) -> LowRankDeltas:
 
 def _check_teacher(config: TrainConfig) -> None:
     preset = read_preset(resolve(config.initial))
-    for key, wanted, set_to in (
-        ("model.reference_pose", preset.reference_pose, config.model.reference_pose),
-        ("noise.shared", preset.shared_noise, config.noise.shared),
-    ):
-        if wanted != set_to:
-            raise OptionError(
-                key, f"is {set_to}, but the teacher {config.initial} was trained with {wanted}",
-                f"Add --set {key}={str(wanted).lower()}",
-            )  # fmt: skip
+    settings = {
+        "model.reference_pose": (preset.reference_pose, config.model.reference_pose),
+        "noise.shared": (preset.shared_noise, config.noise.shared),
+    }
+    wrong = {key: values for key, values in settings.items() if values[0] != values[1]}
+    if wrong:
+        told = ", ".join(f"{key} is {here}, not {there}" for key, (there, here) in wrong.items())
+        raise OptionError(
+            "distill", f"the teacher {config.initial} was trained with other settings: {told}",
+            "Add " + " ".join(f"--set {key}={str(there).lower()}" for key, (there, _) in wrong.items()),
+        )  # fmt: skip
 
 
 def draw_steps(run: Run, pool: Pool, stage: StageConfig) -> Batch:
     """Reference and consecutive frames, as noisy as a clip is where one of the student's steps begins."""
     batch = draw_consecutive(run, pool, stage)
-    steps, levels = run.config.student.steps, len(run.alphas_cumprod)
-    grid = _timesteps(run.config.noise, steps).to(run.device)
-    return {**batch, "timesteps": grid[batch["timesteps"] * steps // levels]}
+    begins = _timesteps(run.config.noise, run.config.student.steps).to(run.device)
+    return {**batch, "timesteps": begins[run.integers(len(begins), stage.batch)]}
 
 
 @functools.lru_cache
 def _timesteps(noise: NoiseConfig, steps: int) -> Tensor:
-    """Where the steps of a run of `steps` begin, the last one first."""
+    """Where the steps of a run of `steps` begin."""
     scheduler = build_scheduler(noise)
     scheduler.set_timesteps(steps)
-    timesteps: Tensor = scheduler.timesteps.flip(0)
+    timesteps: Tensor = scheduler.timesteps
     return timesteps
 
 
