@@ -25,7 +25,7 @@ from torch import Tensor
 
 ON_DEVICE = 1 << 30
 """Bytes of kept features above which further ones lie in main memory. (Published model, 896x512, float16, both guidance
-halves: about 0.3 GiB a window.)"""
+halves: 0.3 to 0.5 GiB a window.)"""
 
 
 @dataclass(frozen=True)
