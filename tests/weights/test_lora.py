@@ -22,7 +22,7 @@ TRAINED = (
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "conv1", "conv2",
     "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
 )  # fmt: skip
-"""Layers that published LCM-LoRAs of Stable Diffusion 1.5 change."""
+"""What diffusers' training script for LCM-LoRAs (train_lcm_distill_lora_sd_wds.py) changes."""
 RANK, ALPHA = 4, 2.0
 
 
