@@ -133,7 +133,13 @@ def load_pipeline(options: AnimateOptions, hosts: Hosts = ALONE) -> XDynaPipelin
         XdynaError: a model that is not there or not whole, or a device that this machine does not have.
     """
     pipeline = XDynaPipeline.from_pretrained(
-        options.model, device=options.device, dtype=options.dtype, offload=options.offload
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        offload=options.offload,
+        fusing=options.fusing,
+        weights_as=options.weights,
+        graphs=options.graphs,
     )
     pipeline.hosts = hosts
     return pipeline

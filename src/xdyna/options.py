@@ -19,7 +19,9 @@ ALIGN_MODES = ("retarget", "rigid", "none")
 DETECTORS = ("mediapipe", "dwpose", "given")
 FACE_MODES = ("tracked", "official")
 LOOPS = ("closed", "open")
-DTYPES = ("auto", "float32", "float16", "bfloat16")
+DTYPES = ("auto", "float32", "float16", "bfloat16", "fp32", "fp16", "bf16")
+FUSINGS = ("auto", "never", "half", "always")
+WEIGHTS = ("full", "int8", "fp8")
 
 
 def option(
@@ -169,6 +171,19 @@ class AnimateOptions:
     )  # fmt: skip
     offload: bool = option(
         False, "keep each network on the GPU only while it runs: slower, less memory", group=MACHINE
+    )
+    weights: str = option(
+        "full", "how the large networks are held: int8 and fp8 take half the memory of float16 and round the weights",
+        group=MACHINE, choices=WEIGHTS,
+    )  # fmt: skip
+    fusing: str = option(
+        "auto", "fused kernels on a GPU with Triton: never, half (where the networks are float16 or bfloat16), always",
+        group=MACHINE, choices=FUSINGS,
+    )  # fmt: skip
+    graphs: bool = option(
+        False,
+        "record the networks' calls as CUDA graphs: quicker on a fast GPU, some more memory",
+        group=MACHINE,
     )
 
     compare: bool = option(

@@ -19,18 +19,20 @@ from xdyna import media, weights
 from xdyna.condition_clips import Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
 from xdyna.errors import OptionError
-from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
+from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, return_memory, timed
 from xdyna.models import check_reference_parts
-from xdyna.models.fusing import fuse
 from xdyna.options import AnimateOptions, ModelPreset
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
     ALONE,
     Hosts,
     Networks,
+    Recorded,
+    Recorder,
     Tokens,
     WindowPlan,
     decode_latents,
+    decode_stream,
     denoise,
     encode_image,
     encode_reference,
@@ -42,7 +44,7 @@ from xdyna.sampling import (
 
 logger = logging.getLogger(__name__)
 
-DECODE_PIXELS = 8 * 256 * 256
+DECODE_PIXELS = {"cpu": 256 * 256, "cuda": 2 * 896 * 512}
 """Pixels decoded in one go: bounds the memory of decoding whatever the clip's length."""
 
 
@@ -97,8 +99,10 @@ class XDynaPipeline:
         check_reference_parts(unet, reference_net=reference_net, reference_encoder=reference_encoder)
         self.reference_net, self.reference_encoder = reference_net, reference_encoder
         self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
-        self.device, self.offload = next(unet.parameters()).device, False
+        self.device, self.graphs = next(unet.parameters()).device, False
         self.hosts: Hosts = ALONE
+        self.lent: frozenset[str] = frozenset()
+        """Parts that lie in main memory and are lent to the device for their work."""
 
     # ------------------------------------------------------------------------------------ loading
 
@@ -110,17 +114,24 @@ class XDynaPipeline:
         device: str = "auto",
         dtype: str = "auto",
         offload: bool = False,
-        fusing: str = "never",
+        fusing: str = "auto",
+        weights_as: str = "full",
+        graphs: bool = False,
     ) -> XDynaPipeline:
         """Load a model.
 
         Args:
             name: "embedded", a folder with a model_index.json, or a hub id.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-            dtype: "auto", "float32", "float16" or "bfloat16".
+            dtype: "auto", "float32", "float16" or "bfloat16" (or fp32, fp16, bf16).
             offload: keep networks in main memory, each on the device only while it runs.
             fusing: on CUDA, where Triton is installed: "half" runs networks of half precision with fused kernels and
-                channels_last, "always" those of float32 too, "never" neither; results differ by rounding.
+                channels_last, "always" those of float32 too, "never" neither, "auto" what `fused.AUTO_FUSING` says;
+                results differ by rounding.
+            weights_as: "full", or "int8" or "fp8": the denoiser's and the ControlNets' weights in half the memory,
+                rounded (`weights.compact`).
+            graphs: on CUDA, record the denoiser and the ControlNets as CUDA graphs at their first calls: quicker where
+                the GPU waits for the host, at the price of some memory. Not with `offload`.
 
         Raises:
             WeightsError: nothing there, or files that are not what they should be.
@@ -128,20 +139,21 @@ class XDynaPipeline:
         """
         target = choose_device(device)
         number_format = choose_dtype(dtype, target)
+        if graphs and offload:
+            raise OptionError("--graphs", "recordings need networks that stay on the GPU", "Drop --offload")
         folder = weights.resolve(str(name))
-        components = weights.load_components(
-            folder, dtype=number_format, device=torch.device("cpu") if offload else target
+        components = weights.load_placed(
+            folder,
+            dtype=number_format,
+            device=target,
+            offload=offload,
+            fusing=fusing,
+            weights_as=weights_as,
         )
         preset = weights.read_preset(folder)
         pipeline = cls(**components, preset=preset, name=str(name), hash=weights.folder_hash(folder))
-        pipeline.device, pipeline.offload = target, offload
-        for part in ("unet", "vae", "pose_controlnet", "face_controlnet", "reference_net"):
-            if components[part] is None:
-                continue
-            fuse(components[part], fusing)
-            if target.type == "cpu" or fusing != "never":
-                # a third faster convolutions on a CPU, same numbers up to rounding; fused kernels read nothing else
-                components[part].to(memory_format=torch.channels_last)
+        pipeline.device, pipeline.graphs = target, graphs and target.type == "cuda"
+        pipeline.lent = weights.lent_parts(target, offload=offload)
         return pipeline
 
     # ------------------------------------------------------------------------------------ running
@@ -197,6 +209,7 @@ class XDynaPipeline:
         generator = torch.Generator().manual_seed(options.seed)
         with timed(timings, "prepare"):
             prepared = self.prepare(image, driving, options, progress=progress)
+            return_memory()  # what detectors took
         try:
             with memory_advice(self.device):
                 with timed(timings, "encode"):
@@ -323,9 +336,9 @@ class XDynaPipeline:
             if progress is not None:
                 progress("denoising", done, total)
 
-        with self._loaded("unet", "pose_controlnet", "face_controlnet"):
+        with self._networks() as networks:
             return denoise(
-                Networks(self.unet, self.pose_controlnet, self.face_controlnet),
+                networks,
                 scheduler,
                 reference=encoded.reference,
                 latents=latents,
@@ -349,40 +362,40 @@ class XDynaPipeline:
         timings = {} if timings is None else timings
         rows = rearrange(latents, "1 c f h w -> f c h w")
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        chunk = max(1, DECODE_PIXELS // (rows.shape[2] * rows.shape[3] * factor**2))
-
-        def pictures(begin: int) -> np.ndarray:
-            with (
-                timed(timings, "decode"),
-                memory_advice(self.device),
-                torch.inference_mode(),
-                self._loaded("vae"),
-            ):
-                return decode_latents(self.vae, rows[begin : begin + chunk])
-
+        pixels = DECODE_PIXELS.get(self.device.type, DECODE_PIXELS["cpu"])
+        parts = rows.split(max(1, pixels // (rows.shape[2] * rows.shape[3] * factor**2)))
         done = 0
-        for chunk_pictures in self.hosts.in_order(range(0, len(rows), chunk), pictures):
-            for picture in chunk_pictures:
-                yield picture
-                done += 1
-                if progress is not None:
-                    progress("decoding", done, len(rows))
+        with self._loaded("vae"):
+            if self.hosts.count == 1:
+                stream = decode_stream(self.vae, parts)
+            else:
+                stream = self.hosts.in_order(parts, lambda part: decode_latents(self.vae, part))
+            while True:
+                with timed(timings, "decode"), memory_advice(self.device):
+                    pictures = next(stream, None)
+                if pictures is None:
+                    return
+                for picture in pictures:
+                    done += 1
+                    yield picture
+                    if progress is not None:
+                        progress("decoding", done, len(rows))
 
     # ------------------------------------------------------------------------------------ helpers
 
+    def _loaded(self, *names: str) -> contextlib.AbstractContextManager[Any]:
+        """The named networks on the device inside the block."""
+        networks = [getattr(self, name) for name in names if name in self.lent]
+        return Lent(self.device).holding(network for network in networks if network is not None)
+
     @contextlib.contextmanager
-    def _loaded(self, *names: str) -> Iterator[None]:
-        """With --offload: the named networks on the device inside the block, in main memory outside."""
-        if not self.offload:
-            yield
-            return
-        networks = [network for name in names if (network := getattr(self, name)) is not None]
-        for network in networks:
-            network.to(self.device)
-        try:
-            yield
-        finally:
-            for network in networks:
-                network.to("cpu")
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+    def _networks(self) -> Iterator[Networks]:
+        """What a denoising step runs: as they are, recorded, or each fetched when it is called."""
+        parts = [self.unet, self.pose_controlnet, self.face_controlnet]
+        with Lent(self.device).holding([]) as lent:
+            if "unet" in self.lent:
+                parts = [None if part is None else LentNetwork(part, lent) for part in parts]
+            elif self.graphs:
+                recorder = Recorder()
+                parts = [None if part is None else Recorded(part, recorder) for part in parts]
+            yield Networks(*parts)

@@ -42,7 +42,7 @@ class Prepared:
 
         def stretched(pictures: np.ndarray, name: str) -> Tensor:
             low, high = conditions.extremes[name] if preset.stretch_conditions else (0, 255)
-            return normalise_condition(torch.from_numpy(pictures).to(device), low=low, high=high)
+            return normalise_condition(_uploaded(pictures, device), low=low, high=high)
 
         def pose(indices: Sequence[int]) -> Tensor:
             return stretched(conditions.pose(indices), "pose").unsqueeze(0)
@@ -135,3 +135,11 @@ class AnimationOutput:
         clip = media.Clip(frames=self.frames, fps=self.fps)
         media.write_clip(clip, path, overwrite=overwrite)
         return Path(path)
+
+
+def _uploaded(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """Pictures on a device; a GPU takes them without the host waiting for what it does just now."""
+    there = torch.from_numpy(pictures)
+    if device.type == "cuda":
+        return there.pin_memory().to(device, non_blocking=True)
+    return there.to(device)

@@ -12,7 +12,7 @@ from xdyna.driving import open_driving
 from xdyna.errors import InputError, OutputError
 from xdyna.options import AnimateOptions
 
-IRRELEVANT = frozenset({"device", "offload", "overwrite", "model", "compare"})
+IRRELEVANT = frozenset({"device", "offload", "fusing", "graphs", "overwrite", "model", "compare"})
 """Options that do not decide what a result looks like, or that are compared otherwise."""
 
 

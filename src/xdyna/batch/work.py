@@ -14,6 +14,9 @@ from xdyna.pipeline import XDynaPipeline
 
 logger = logging.getLogger(__name__)
 
+LOADED = ("model", "dtype", "offload", "fusing", "weights", "graphs")
+"""Options that a model is loaded with."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -55,7 +58,7 @@ class ClipWorker:
         error, broken = None, False
         try:
             options = dataclasses.replace(job.options, device=self._device)
-            wanted = (options.model, options.dtype, options.offload)
+            wanted = tuple(getattr(options, name) for name in LOADED)
             if self._pipeline is None or wanted != self._loaded:
                 self._pipeline = None  # the old one goes before the new one comes
                 self._pipeline, self._loaded = load_pipeline(options), wanted

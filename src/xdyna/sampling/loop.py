@@ -11,7 +11,14 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from xdyna.sampling.controls import ControlResiduals, Controls, Networks, Tokens
+from xdyna.sampling import controls as signals
+from xdyna.sampling.controls import (
+    ControlResiduals,
+    Controls,
+    Networks,
+    Tokens,
+    share_text,
+)
 from xdyna.sampling.hosts import ALONE, Hosts
 from xdyna.windows import step_windows
 
@@ -83,7 +90,9 @@ def denoise(
         (b c f h w) float32 clean latents.
     """
     plan, controls, tokens = plan or WindowPlan(), controls or Controls(), tokens or Tokens()
-    halves = [tokens] if guidance == 1 or negative is None else [negative, tokens]
+    halves = [tokens] if guidance == 1 or negative is None else share_text([negative, tokens])
+    if motion is not None:  # once, since each copy to a device may wait for it
+        motion = torch.as_tensor(motion, dtype=torch.float32, device=latents.device)
     latents, frames = hosts.same(latents), latents.shape[2]
     extra = _step_arguments(scheduler, generator)
     done, steps = 0, len(scheduler.timesteps)
@@ -137,7 +146,7 @@ def predict(
     reference_scale: float = 1.0,
     motion: Tensor | float | None = None,
 ) -> Tensor:
-    """The UNet's prediction for one window, all guidance halves in one batch.
+    """The UNet's prediction for one window, the guidance halves in one batch, or one by one where they are large.
 
     Args:
         unet: an `XDynaUNet`; its `reference_frames` tells whether the reference is frame 0 of what it is given.
@@ -145,7 +154,7 @@ def predict(
         latents: (b c f h w) of the window.
         timestep: one timestep for all frames, the clean reference included.
         halves: tokens of each half.
-        down_residuals: residuals from `ControlResiduals`.
+        down_residuals: residuals from `ControlResiduals`, of all halves or one that serves all.
         mid_residual: likewise.
         reference_features: (b n c) each, from a `ReferenceNet`.
         reference_scale: strength of the reference.
@@ -156,24 +165,35 @@ def predict(
     """
     dtype = next(unet.parameters()).dtype
     sample = unet.with_reference(latents, reference).to(dtype)
-    sample = torch.cat([sample] * len(halves))
-    features = None
-    if reference_features is not None:
-        features = [torch.cat([feature.to(dtype)] * len(halves)) for feature in reference_features]
-    joined = [half.joined() for half in halves]
-    context = None if joined[0] is None else torch.cat([t for t in joined if t is not None]).to(dtype)
-    output = unet(
-        sample,
-        timestep,
-        context,
-        down_residuals=None if down_residuals is None else tuple(r.to(dtype) for r in down_residuals),
-        mid_residual=None if mid_residual is None else mid_residual.to(dtype),
-        reference_features=features,
-        reference_scale=reference_scale,
-        motion=motion,
-    )
-    driven = output[:, :, unet.reference_frames :]
-    return rearrange(driven.float(), "(g b) c f h w -> g b c f h w", g=len(halves))
+    batch, places = len(sample), len(sample) * sample[0, 0].numel()
+    each = 1 if len(halves) * places > signals.PIXELS_AT_ONCE else len(halves)
+    outputs = []
+    for begin in range(0, len(halves), each):
+        part = halves[begin : begin + each]
+        rows = slice(batch * begin, batch * (begin + each))
+        joined = [half.joined() for half in part]
+        features = None
+        if reference_features is not None:
+            features = [torch.cat([feature.to(dtype)] * len(part)) for feature in reference_features]
+        output = unet(
+            torch.cat([sample] * len(part)),
+            timestep,
+            None if joined[0] is None else torch.cat([t for t in joined if t is not None]).to(dtype),
+            down_residuals=None
+            if down_residuals is None
+            else tuple(_of_rows(value, rows, batch).to(dtype) for value in down_residuals),
+            mid_residual=None if mid_residual is None else _of_rows(mid_residual, rows, batch).to(dtype),
+            reference_features=features,
+            reference_scale=reference_scale,
+            motion=motion,
+        )
+        outputs.append(output[:, :, unet.reference_frames :].float())
+    return rearrange(torch.cat(outputs), "(g b) c f h w -> g b c f h w", g=len(halves))
+
+
+def _of_rows(residual: Tensor, rows: slice, batch: int) -> Tensor:
+    """The part of a residual that belongs to some halves; one of a single half belongs to all."""
+    return residual if len(residual) == batch else residual[rows]
 
 
 def guide(halves: Tensor, guidance: float) -> Tensor:
