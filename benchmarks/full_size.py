@@ -1,19 +1,20 @@
-"""What the published model costs on a GPU, with random weights of its widths: the table of issue 5.
+"""What the published model costs on a GPU, with random weights of its widths: the tables of issue 5.
 
-    python -m benchmarks.full_size [--ways plain channels-last compiled] [--frames 16 192] [--dtype float16] [-o F]
+    python -m benchmarks.full_size [--minutes 8] [--ways ...] [--frames 192] [-o FOLDER]
 
 The protocol is the official code's: 896 x 512, windows of 16 + 1 frames with an overlap of 4, guidance 7.5 with equal
-text in both halves, pose and S-Face ControlNets. Prints, for each way: seconds of a denoising step of a clip of so many
-frames (median of --repeats, after --warm-up), milliseconds of decoding a frame, peak memory, seconds of the very first
-step, and how far a step's prediction is from the plain path's in float32 (relative error). `--width tiny` is a small
-model, to try the script on a CPU.
+text in both halves, pose and S-Face ControlNets, 25 DDIM steps. The ways are in `full_size_ways`; "official" does what
+the official code does, "plain" is ours without anything that needs a GPU. Measured, each way in turn, again and again
+(A B A B): a step of one window, a step of the long clip, decoding, peak memory, error against float32, and the whole
+run of the quickest way. Operations and bytes are counted, and what they would take at the rates measured here.
+
+Every number is written as it comes (FOLDER/full_size.csv, .json, .md); a way that fails is reported and left out;
+rows for which --minutes leaves no time are named. `--width tiny` is a small model, to try the script on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,188 +22,288 @@ from typing import Any
 
 import diffusers
 import torch
+from benchmarks.counting import count_pass, machine_rates
+from benchmarks.full_size_ways import OVERLAP, STEPS, WAYS, WINDOW, Copies, Protocol, Runner, build
+from benchmarks.results import Results
 
-from xdyna.sampling import (
-    Controls,
-    Networks,
-    Tokens,
-    WindowPlan,
-    decode_latents,
-    denoise,
-    make_scheduler,
-    set_timesteps,
-)
-from xdyna.training.config_file import load_config
-from xdyna.training.networks import Networks as Parts
-from xdyna.training.networks import build_networks, build_scheduler
+from xdyna.sampling import decode_stream
 
-WAYS = ("plain", "channels-last", "compiled")
-WINDOW, OVERLAP = 16, 4
-CONFIGS = {"full": "configs/train/sd15.toml", "tiny": "configs/train/smoke.toml"}
+ERROR_STEPS = 2
+SPARING = ("int8", "fp8", "lent")
+"""Forms that save memory rather than time: their long step is the least important."""
+GIB = 2**30
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.full_size", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["plain", "channels-last"])
-    parser.add_argument("--frames", nargs="+", type=int, default=[16, 192])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--frames", type=int, default=192, help="of the long clip")
     parser.add_argument("--size", nargs=2, type=int, default=[896, 512], metavar=("H", "W"))
     parser.add_argument("--dtype", default="float16")
-    parser.add_argument("--width", choices=sorted(CONFIGS), default="full")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--warm-up", type=int, default=1)
-    parser.add_argument("--no-error", action="store_true", help="leave the comparison with float32 out")
-    parser.add_argument("-o", "--output")
-    given = parser.parse_args(arguments)
-    diffusers.utils.logging.set_verbosity_error()  # it warns of every .to()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    rows: list[dict[str, Any]] = [{"device": name, "torch": torch.__version__, "dtype": given.dtype}]
-    print(rows[0], flush=True)
-    parts = build(given.width, device)
-    exact = None if given.no_error else first_step(parts, given, torch.float32)
-    for way in given.ways:
-        row = measure(parts, way, given, exact)
-        rows.append(row)
-        print(row, flush=True)
-    if given.output:
-        Path(given.output).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    parser.add_argument("--width", choices=("full", "tiny"), default="full")
+    parser.add_argument("--rounds", type=int, default=5, help="times each way's window step is measured")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("-o", "--output", type=Path, default=Path("full_size"))
+    Bench(parser.parse_args(arguments)).run()
 
 
-def build(width: str, device: torch.device) -> Parts:
-    """Random networks, float32, every zero-initialised layer filled, so that nothing is skipped by luck."""
-    parts = build_networks(load_config(CONFIGS[width]), seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for network in parts.named().values():
-        network.requires_grad_(False).eval()
-        for parameter in network.parameters():
-            if not parameter.any():
-                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
-        network.to(device)
-    return parts
+class Bench:
+    """One session of measuring, in the order of importance."""
 
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, self.begin = given, time.monotonic()
+        diffusers.utils.logging.set_verbosity_error()  # it warns of every .to()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        about = {"device": name, "torch": torch.__version__, "dtype": given.dtype, "size": given.size,
+                 "width": given.width, "frames": given.frames, "date": time.strftime("%Y-%m-%d")}  # fmt: skip
+        self.results = Results(given.output, about)
+        self.runners: dict[str, Runner] = {}
+        self.held: dict[str, int] = {}
+        """Bytes that a way keeps beside its weights, such as recordings."""
 
-def measure(parts: Parts, way: str, given: argparse.Namespace, exact: torch.Tensor | None) -> dict[str, Any]:
-    """One way: times and memory for each length, and how far it is from float32."""
-    dtype = getattr(torch, given.dtype)
-    row: dict[str, Any] = {"way": way}
-    with_way(parts, way, dtype)
-    started = clock()
-    found = first_step(parts, given, dtype)
-    row["first_s"] = round(clock() - started, 2)
-    if exact is not None:
-        row["relative_error"] = float(((found - exact).norm() / exact.norm()).item())
-    for frames in given.frames:
-        reset_peak()
-        run = stepper(parts, frames, given, dtype)
-        row[f"step_{frames}_s"] = round(timed(run, given), 4)
-        row[f"peak_{frames}_GiB"] = peak()
-    reset_peak()
-    latents = torch.randn(8, parts.vae.config.latent_channels, given.size[0] // 8, given.size[1] // 8)
-    latents = latents.to(device_of(parts))
-    row["decode_ms_a_frame"] = round(1e3 * timed(lambda: decode_latents(parts.vae, latents), given) / 8, 2)
-    row["decode_peak_GiB"] = peak()
-    return row
+    def left(self) -> float:
+        """Seconds of the budget."""
+        return 60 * self.given.minutes - (time.monotonic() - self.begin)
 
+    def guarded(self, way: str, row: str, work: Callable[[], Any], *, needs: float = 0.0) -> Any:
+        """Do some work if there is time for it; a failure is reported and drops the way."""
+        if self.left() < needs:
+            self.results.note(way, row, f"left out: needs about {needs:.0f} s, {self.left():.0f} s left")
+            return None
+        try:
+            return work()
+        except Exception as error:  # whatever a library raises, the others go on
+            self.results.note(way, row, f"failed: {type(error).__name__}: {str(error).splitlines()[:1]}")
+            self.runners.pop(way, None)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return None
 
-def with_way(parts: Parts, way: str, dtype: torch.dtype) -> None:
-    """Bring the networks into a number format and a layout, compiled or not."""
-    layout = torch.contiguous_format if way == "plain" else torch.channels_last
-    for network in parts.named().values():
-        network.to(dtype=dtype, memory_format=layout)
-    if way == "compiled":
-        for network in (parts.unet, parts.pose_controlnet, parts.face_controlnet):
-            if network is not None:
-                network.compile()
+    def run(self) -> None:
+        """Everything."""
+        given = self.given
+        rates = self.guarded("machine", "rates", lambda: machine_rates(self.device)) or {}
+        for row, value in rates.items():
+            self.results.add("machine", row, [value])
+        exact = build(given.width, self.device)
+        self.results.note("machine", "networks built", f"{time.monotonic() - self.begin:.0f} s")
+        self.protocol = Protocol(given.width, given.size, self.device, exact.unet.config.in_channels)
+        self.copies = Copies(exact, getattr(torch, given.dtype), self.device)
+        self.guarded("machine", "counts", lambda: self.count(exact, rates))
+        torch.backends.cudnn.allow_tf32 = False
+        self.exact = self.guarded("float32", "error", lambda: self.exact_latents(exact), needs=30)
+        ways = [name for name in given.ways if name != "compiled"]
+        for name in ways:
+            self.guarded(name, "first step", lambda name=name: self.prepare(name), needs=25)
+        for _ in range(given.rounds):
+            for name in list(self.runners):
+                self.guarded(name, "window step", lambda name=name: self.window(name), needs=10)
+        for batch in (1, 2, 4, 8):
+            for name in ("official", "plain", "channels-last", "fused"):
+                if name in self.runners and (name != "official" or batch == 1):
+                    self.guarded(name, "decode", lambda n=name, b=batch: self.decode(n, b), needs=15)
+        self.long_steps(lambda name: WAYS[name].base not in SPARING)
+        self.estimate()
+        best = self.best()
+        if best is not None:
+            self.guarded(best, "whole run", lambda: self.whole(best), needs=self.expected(best))
+        self.long_steps(lambda name: not WAYS[name].official)
+        if "compiled" in given.ways:
+            self.guarded("compiled", "compile", self.compiled, needs=60)
+        print(self.results.table(), flush=True)
 
+    def long_steps(self, wanted: Callable[[str], bool]) -> None:
+        """A step of the long clip by each of these ways."""
+        for name in filter(wanted, list(self.runners)):
+            self.guarded(name, "long step", lambda n=name: self.long_step(n), needs=self.windows() * 0.8)
 
-def stepper(
-    parts: Parts, frames: int, given: argparse.Namespace, dtype: torch.dtype
-) -> Callable[[], torch.Tensor]:
-    """A function that does one denoising step of a clip of so many frames."""
-    device, (height, width) = device_of(parts), given.size
-    generator = torch.Generator().manual_seed(0)
-    channels = parts.unet.config.in_channels
-    shape = (height // 8, width // 8)
+    # -------------------------------------------------------------------------------------------- single rows
 
-    def normal(*size: int) -> torch.Tensor:
-        return torch.randn(size, generator=generator).to(device)
+    def windows(self) -> int:
+        """Windows in a step of the long clip."""
+        frames = self.given.frames
+        return 1 if frames <= WINDOW else -(-frames // (WINDOW - OVERLAP))
 
-    reference, latents = normal(1, channels, *shape), normal(1, channels, frames, *shape)
-    pose = torch.rand(1, 3, height, width, generator=generator).to(device, dtype)
-    face = torch.rand(1, 6, height, width, generator=generator).to(device, dtype)
-    scheduler = make_scheduler("ddim", build_scheduler(load_config(CONFIGS[given.width]).noise))
-    set_timesteps(scheduler, 25, device)
-    scheduler.timesteps = scheduler.timesteps[:1]
-    tokens, negative, guidance = Tokens(), None, 1.0
-    if parts.unet.reads_tokens or given.width == "full":
-        text, width_ = normal(1, 77, 768).to(dtype), 768
-        tokens = Tokens(text=text, image=normal(1, 16, width_).to(dtype))
-        negative, guidance = Tokens(text=text, image=normal(1, 16, width_).to(dtype)), 7.5
+    def count(self, parts: Any, rates: dict[str, float]) -> None:
+        """Operations and bytes of each network's pass, and the seconds they would take."""
+        for name, flops, moved in count_pass(parts, self.protocol):
+            self.results.add(name, "TFLOP", [flops / 1e12])
+            self.results.add(name, "GB read and written by layers", [moved / 1e9])
+            if rates:
+                seconds = (
+                    flops / 1e12 / rates["TFLOP/s of a product"],
+                    moved / 1e9 / rates["GB/s of a copy"],
+                )
+                self.results.add(name, "predicted s, operations alone", [seconds[0]])
+                self.results.add(name, "predicted s, bytes alone", [seconds[1]])
 
-    def controls(picture: torch.Tensor) -> Callable[[Sequence[int]], torch.Tensor]:
-        return lambda picks: picture[:, None].expand(-1, len(picks), -1, -1, -1)
+    def exact_latents(self, parts: Any) -> torch.Tensor:
+        """Latents of one window after a few steps, float32 throughout."""
+        made = Runner(WAYS["plain"], parts, self.protocol).steps(WINDOW, ERROR_STEPS).cpu()
+        self.free()
+        return made
 
-    def run() -> torch.Tensor:
-        predictions: list[torch.Tensor] = []
-        denoise(
-            Networks(parts.unet, parts.pose_controlnet, parts.face_controlnet),
-            scheduler,
-            reference=reference,
-            latents=latents,
-            tokens=tokens,
-            negative=negative,
-            controls=Controls(pose=controls(pose), face=controls(face)),
-            guidance=guidance,
-            plan=WindowPlan(WINDOW, OVERLAP, "closed"),
-            offsets=[0],
-            generator=torch.Generator().manual_seed(0),
-            on_step=lambda step: predictions.append(step.prediction),
-        )
-        return predictions[0]
+    def prepare(self, name: str) -> None:
+        """Make a way's networks; its first step, its error, and the memory of a window."""
+        way = WAYS[name]
+        parts = self.copies.get(way.base)
+        before = self.reserved()
+        self.runners[name] = runner = Runner(way, parts, self.protocol)
+        begin = self.clock()
+        runner.steps(WINDOW, 1)
+        self.results.add(name, "first window step s", [self.clock() - begin])
+        self.held[name] = self.reserved() - before
+        others = self.others(name)
+        found = runner.steps(WINDOW, ERROR_STEPS).cpu()
+        self.peaks(name, "peak GiB, one window", others)
+        if self.exact is not None:
+            error = (found - self.exact).norm() / self.exact.norm()
+            self.results.add(name, f"relative error after {ERROR_STEPS} steps", [error.item()])
 
-    return run
+    def window(self, name: str) -> None:
+        """A step of one window."""
+        begin = self.clock()
+        self.runners[name].steps(WINDOW, 1)
+        self.results.add(name, "window step s", [self.clock() - begin])
 
+    def decode(self, name: str, batch: int) -> None:
+        """Milliseconds a frame, in batches; the second of two times counts as warmed up."""
+        runner, repeats = self.runners[name], 3
+        latents = self.protocol.latents(WINDOW)[0].transpose(0, 1)[:batch].contiguous()
+        others = self.others(name)
+        runner.decode(latents)
+        for _ in range(repeats):
+            begin = self.clock()
+            runner.decode(latents)
+            self.results.add(
+                name, f"decode ms a frame, {batch} at once", [1e3 * (self.clock() - begin) / batch]
+            )
+        self.peaks(name, f"peak GiB, decode {batch}", others)
 
-@torch.inference_mode()
-def first_step(parts: Parts, given: argparse.Namespace, dtype: torch.dtype) -> torch.Tensor:
-    """What is predicted in one step of the shortest clip, float32 on the CPU."""
-    if dtype == torch.float32:
-        with_way(parts, "plain", dtype)
-    return stepper(parts, min(given.frames), given, dtype)().float().cpu()
+    def long_step(self, name: str) -> None:
+        """A step of the long clip; the official way is so many times its window."""
+        row, frames = f"step of {self.given.frames} frames s", self.given.frames
+        runner = self.runners[name]
+        if runner.way.official:
+            window = self.results.median(name, "window step s")
+            if window is not None and not self.results.values(name, row):
+                self.results.add(name, row, [self.windows() * window], note="windows x window step")
+            return
+        if not self.results.values(name, row):  # the pieces of later windows are shapes of their own
+            before = self.reserved()
+            runner.steps(min(frames, 3 * WINDOW), 1)
+            self.held[name] += self.reserved() - before
+        others = self.others(name)
+        begin = self.clock()
+        runner.steps(frames, 1)
+        self.results.add(name, row, [self.clock() - begin])
+        self.peaks(name, f"peak GiB, {frames} frames", others)
 
+    def expected(self, name: str) -> float:
+        """Seconds of the whole run by its parts, rounded up."""
+        step = self.results.median(name, f"step of {self.given.frames} frames s") or 1e9
+        return 1.1 * STEPS * step + 15
 
-@torch.inference_mode()
-def timed(run: Callable[[], Any], given: argparse.Namespace) -> float:
-    """Median seconds."""
-    for _ in range(given.warm_up):
-        run()
-    seconds = []
-    for _ in range(given.repeats):
-        started = clock()
-        run()
-        seconds.append(clock() - started)
-    return statistics.median(seconds)
+    def estimate(self) -> None:
+        """The whole run of every way, from its parts."""
+        frames = self.given.frames
+        for name in self.runners:
+            step = self.results.median(name, f"step of {frames} frames s")
+            decode = [
+                self.results.median(source, f"decode ms a frame, {batch} at once")
+                for source in (name, "fused")
+                for batch in (1, 2)
+            ]
+            known = [value for value in decode if value is not None]
+            if step is not None and known:
+                whole = STEPS * step + frames * known[0] / 1e3
+                self.results.add(name, f"{frames} frames, {STEPS} steps, decoded s, from parts", [whole])
 
+    def best(self) -> str | None:
+        """The quickest way that keeps the numbers."""
+        row = f"step of {self.given.frames} frames s"
+        names = [name for name in self.runners if WAYS[name].base in ("contiguous", "channels-last", "fused")]
+        timed = [(self.results.median(n, row), n) for n in names if not WAYS[n].official]
+        return min(((value, n) for value, n in timed if value is not None), default=(0, None))[1]
 
-def device_of(parts: Parts) -> torch.device:
-    return next(parts.unet.parameters()).device
+    def whole(self, name: str) -> None:
+        """All steps and decoding, on the clock."""
+        runner, frames, steps = self.runners[name], self.given.frames, STEPS
+        others, begin = self.others(name), self.clock()
+        latents = runner.steps(frames, steps)
+        denoised = self.clock() - begin
+        self.results.add(name, f"{frames} frames, {steps} steps s", [denoised])
+        if not bool(latents.isfinite().all()):  # random weights may lead anywhere
+            self.results.note(name, "whole run", "latents not finite: others are decoded")
+            latents = self.protocol.latents(frames)
+        begin = self.clock()
+        with torch.inference_mode():
+            parts = latents[0].transpose(0, 1).split(2)
+            count = sum(len(pictures) for pictures in decode_stream(runner.parts.vae, parts))
+        decoded = self.clock() - begin
+        assert count == frames
+        self.results.add(name, f"{frames} frames decoded s", [decoded])
+        self.results.add(name, f"{frames} frames, {steps} steps, decoded s", [denoised + decoded])
+        self.peaks(name, "peak GiB, whole run", others)
 
+    def compiled(self) -> None:
+        """Compile, once cold and once from PyTorch's cache, and measure."""
+        for turn in ("cold", "again from the cache"):
+            torch._dynamo.reset()
+            self.copies.drop("compiled")
+            runner = self.runners["compiled"] = Runner(
+                WAYS["compiled"], self.copies.get("compiled"), self.protocol
+            )
+            begin = self.clock()
+            runner.steps(WINDOW, 1)
+            self.results.add("compiled", f"first window step s, {turn}", [self.clock() - begin])
+            if turn == "cold":
+                found = runner.steps(WINDOW, ERROR_STEPS).cpu()
+                if self.exact is not None:
+                    error = (found - self.exact).norm() / self.exact.norm()
+                    self.results.add("compiled", f"relative error after {ERROR_STEPS} steps", [error.item()])
+                rival = self.best()
+                for _ in range(3):
+                    for name in [one for one in (rival, "compiled") if one is not None]:
+                        self.window(name)
 
-def clock() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.monotonic()
+    # -------------------------------------------------------------------------------------------- the machine
 
+    def clock(self) -> float:
+        """Seconds, when the device has done all it was asked to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.monotonic()
 
-def reset_peak() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    def free(self) -> None:
+        """Give unused memory back, and count peaks from now."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
 
+    def reserved(self) -> int:
+        """Bytes that PyTorch has reserved and needs."""
+        self.free()
+        return torch.cuda.memory_reserved() if self.device.type == "cuda" else 0
 
-def peak() -> float | None:
-    return round(torch.cuda.max_memory_reserved() / 2**30, 2) if torch.cuda.is_available() else None
+    def others(self, name: str) -> tuple[int, int]:
+        """Bytes reserved, and allocated, that are not of a way: neither its weights nor its recordings.
+
+        Peaks count from now.
+        """
+        own, reserved = self.copies.bytes_on_device(WAYS[name].base) + self.held[name], self.reserved()
+        return reserved - own, (torch.cuda.memory_allocated() if self.device.type == "cuda" else 0) - own
+
+    def peaks(self, name: str, row: str, others: tuple[int, int]) -> None:
+        """GiB reserved, and allocated, at most since `others` was asked."""
+        cuda = self.device.type == "cuda"
+        reserved = torch.cuda.max_memory_reserved() if cuda else others[0]
+        allocated = torch.cuda.max_memory_allocated() if cuda else others[1]
+        self.results.add(name, row, [(reserved - others[0]) / GIB])
+        self.results.add(name, row.replace("peak", "allocated"), [(allocated - others[1]) / GIB])
 
 
 if __name__ == "__main__":

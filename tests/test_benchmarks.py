@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import fewer_steps, full_size, real_pairs
+from benchmarks import fewer_steps, full_size, full_size_ways, real_pairs
 
 from tests import tiny
 from xdyna import media
@@ -60,30 +60,42 @@ def test_a_pair_is_animated_by_the_command(tmp_path: Path) -> None:
 
 
 def test_full_size_runs_at_a_small_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "full.json"
-    full_size.main(
-        [
-            "--width",
-            "tiny",
-            "--size",
-            "64",
-            "64",
-            "--frames",
-            "16",
-            "20",
-            "--dtype",
-            "float32",
-            "-o",
-            str(out),
-        ]
-        + ["--ways", "plain", "channels-last", "--repeats", "1", "--warm-up", "0"]
-    )
-    about, plain, last = json.loads(out.read_text())
-    assert about["dtype"] == "float32"
-    assert plain["relative_error"] == 0
-    assert last["relative_error"] < 1e-4
-    assert plain["step_20_s"] > 0
-    assert plain["decode_ms_a_frame"] > 0
+    out = tmp_path / "full"
+    ways = ["official", "plain", "channels-last", "fused-together", "graphs", "int8", "offload"]
+    arguments = [
+        "--width",
+        "tiny",
+        "--size",
+        "64",
+        "64",
+        "--frames",
+        "20",
+        "--dtype",
+        "float32",
+        "-o",
+        str(out),
+    ]
+    full_size.main([*arguments, "--rounds", "2", "--minutes", "3", "--ways", *ways])
+    made = json.loads((out / "full.json").read_text())
+    assert made["about"]["dtype"] == "float32"
+    rows = {(row["way"], row["row"]): row for row in made["rows"]}
+    assert not [row for row in made["rows"] if "fail" in row["note"] or "left out" in row["note"]]
+    error = "relative error after 2 steps"
+    assert rows["plain", error]["median"] == 0
+    # the official way's windows and ours are one computation
+    assert rows["official", error]["median"] < 1e-5
+    assert rows["offload", error]["median"] < 1e-5
+    assert 1e-6 < rows["int8", error]["median"] < 1e-2
+    for way in ways:
+        assert rows[way, "window step s"]["runs"] == 2
+        assert rows[way, "step of 20 frames s"]["median"] > 0
+    assert rows["official", "step of 20 frames s"]["note"] == "windows x window step"
+    assert rows["plain", "decode ms a frame, 4 at once"]["runs"] == 3
+    assert rows["denoiser", "TFLOP"]["median"] > 0
+    (whole,) = (row for key, row in rows.items() if key[1] == "20 frames, 25 steps, decoded s")
+    assert whole["median"] > rows[whole["way"], "step of 20 frames s"]["median"]
+    assert "| window step s |" in (out / "full.md").read_text()
+    assert "official" in (out / "full.csv").read_text()
     assert "channels-last" in capsys.readouterr().out
 
 
@@ -100,3 +112,26 @@ def test_savings_are_measured_against_the_exact_loop(tmp_path: Path) -> None:
     assert found["interval"]["relative error"] < 1e-4, "both halves read the same"
     assert found["exact"]["seconds"] > 0
     assert json.loads(out.read_text())[1:] == rows
+
+
+def test_a_way_that_fails_is_reported_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such layout")
+
+    monkeypatch.setattr(full_size_ways, "hold", broken)
+    arguments = ["--width", "tiny", "--size", "64", "64", "--frames", "16", "--dtype", "float32"]
+    full_size.main([*arguments, "--rounds", "1", "--ways", "int8", "plain", "-o", str(tmp_path / "out")])
+    rows = {
+        (row["way"], row["row"]): row for row in json.loads((tmp_path / "out/out.json").read_text())["rows"]
+    }
+    assert "no such layout" in rows["int8", "first step"]["note"]
+    assert rows["plain", "window step s"]["median"] > 0
+
+
+def test_no_time_leaves_rows_out(tmp_path: Path) -> None:
+    arguments = ["--width", "tiny", "--size", "64", "64", "--frames", "16", "--dtype", "float32"]
+    full_size.main([*arguments, "--minutes", "0.1", "--ways", "plain", "-o", str(tmp_path / "out")])
+    rows = json.loads((tmp_path / "out/out.json").read_text())["rows"]
+    assert [row for row in rows if "left out" in row["note"]]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from xdyna.errors import OptionError
-from xdyna.options import AnimateOptions, from_mapping, parse_size
+from xdyna.options import AnimateOptions, ModelPreset, from_mapping, parse_size
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,10 @@ def test_every_option_has_help_and_group() -> None:
     for entry in dataclasses.fields(AnimateOptions):
         assert entry.metadata["help"]
         assert entry.metadata["group"]
+
+
+@pytest.mark.parametrize(("motion", "share"), [(None, 0.8), (0, 1.0), (0.5, 0.9), (1, 0.8), (2, 0.8)])
+def test_the_knob_sets_how_much_noise_frames_share(motion: float | None, share: float) -> None:
+    preset = ModelPreset(motion_energy=5.0, shared_noise=0.8)
+    assert preset.noise_share(motion) == pytest.approx(share)
+    assert ModelPreset(shared_noise=0.8).noise_share(motion) == 0.8, "a model that cannot be told"

@@ -20,6 +20,7 @@ from xdyna.condition_clips import Progress
 from xdyna.errors import InputError, OptionError, OutputError
 from xdyna.options import AnimateOptions, from_mapping
 from xdyna.pipeline import Animation, XDynaPipeline
+from xdyna.sampling import ALONE, Hosts
 
 SHEET_FRAMES = 6
 """Frames shown on the contact sheet."""
@@ -47,6 +48,7 @@ def animate_file(
     options: AnimateOptions,
     progress: Progress | None = None,
     pipeline: XDynaPipeline | None = None,
+    hosts: Hosts = ALONE,
 ) -> AnimateResult:
     """Animate `image` with `video` into `output` (.mp4, or .gif), with its settings beside it as .json.
 
@@ -60,6 +62,8 @@ def animate_file(
         options: all settings.
         progress: called with (part, done, total or None).
         pipeline: a loaded pipeline, for many runs with one model.
+        hosts: processes that share the work, this one the first; the others call `help_animate`. A loaded pipeline
+            has its own.
 
     Raises:
         XdynaError: whatever the user can mend; nothing is left under the final names then.
@@ -73,9 +77,7 @@ def animate_file(
     # cheap checks of the inputs come before the model is loaded
     media.read_image(image)
     media.probe(video)
-    pipeline = pipeline or XDynaPipeline.from_pretrained(
-        options.model, device=options.device, dtype=options.dtype, offload=options.offload
-    )
+    pipeline = pipeline or load_pipeline(options, hosts)
     loaded = time.perf_counter() - begin
     animation = pipeline.animate(image, video, options=options, progress=progress)
     prepared = animation.prepared
@@ -110,13 +112,37 @@ def animate_file(
                 overwrite=options.overwrite,
             )
         timings = {"load": loaded, **animation.timings, "total": time.perf_counter() - begin}
-        record = _record(image, video, output, animation, pipeline, timings)
+        record = _record(image, video, output, animation, pipeline, timings, options)
         media.write_json(settings, record)
     finally:
         animation.close()
     return AnimateResult(
         output, settings, comparison if options.compare else None, sheet if options.compare else None, timings
     )
+
+
+def help_animate(options: AnimateOptions, hosts: Hosts) -> None:
+    """Share the work of `animate_file`, which the first of `hosts` calls with the same options."""
+    load_pipeline(options, hosts).take_part()
+
+
+def load_pipeline(options: AnimateOptions, hosts: Hosts = ALONE) -> XDynaPipeline:
+    """The pipeline that a run's options ask for.
+
+    Raises:
+        XdynaError: a model that is not there or not whole, or a device that this machine does not have.
+    """
+    pipeline = XDynaPipeline.from_pretrained(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        offload=options.offload,
+        fusing=options.fusing,
+        weights_as=options.weights,
+        graphs=options.graphs,
+    )
+    pipeline.hosts = hosts
+    return pipeline
 
 
 LABELS = ("reference", "driving", "pose", "face", "result")
@@ -213,6 +239,7 @@ def _record(
     animation: Animation,
     pipeline: XDynaPipeline,
     timings: dict[str, float],
+    asked: AnimateOptions,
 ) -> dict[str, Any]:
     """What the json beside a result says."""
     options = animation.prepared.options
@@ -226,6 +253,8 @@ def _record(
             for name, path in (("image", image), ("video", video))
         },
         "options": dataclasses.asdict(options),
+        # before the model's own values were filled in: what `xdyna batch` knows a job by
+        "asked": dataclasses.asdict(asked),
         "model": {"name": pipeline.name, "sha256": pipeline.hash, "loras": pipeline.loras.describe()},
         "result": {
             "file": output.name,
@@ -236,7 +265,11 @@ def _record(
         },
         "seconds": {name: round(value, 3) for name, value in timings.items()},
         "versions": _versions(),
-        "machine": {"device": str(pipeline.device), "platform": platform.platform()},
+        "machine": {
+            "device": str(pipeline.device),
+            "platform": platform.platform(),
+            "processes": pipeline.hosts.count,
+        },
     }
 
 

@@ -59,7 +59,8 @@ class ConditionClips:
     extremes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="xdyna-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(prefix="xdyna-")
+        self._place = Path(self._folder.name)
         self._channels = {"pose": 3, "local": 3, "global": 3}
 
     def append(self, pose: np.ndarray, local: np.ndarray, global_: np.ndarray) -> None:
@@ -73,7 +74,7 @@ class ConditionClips:
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     raise OutputError(
-                        self._folder.name,
+                        self._place,
                         "the disk is full while condition frames are kept there",
                         "Free some space, or point TMPDIR at a larger disk",
                     ) from error
@@ -98,7 +99,12 @@ class ConditionClips:
 
     def close(self) -> None:
         """Delete the scratch folder."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __getstate__(self) -> dict[str, object]:
+        # a pickled copy, in another process of this machine, reads the same files and owns none
+        return vars(self) | {"_folder": None}
 
     def __enter__(self) -> ConditionClips:
         return self
@@ -107,7 +113,7 @@ class ConditionClips:
         self.close()
 
     def _file(self, name: str) -> Path:
-        return Path(self._folder.name) / f"{name}.raw"
+        return self._place / f"{name}.raw"
 
     def _read(self, name: str, indices: Sequence[int]) -> np.ndarray:
         # plain reads rather than a memory map, whose pages would count as this process's memory

@@ -11,9 +11,9 @@ from xdyna.options import flag_of, item_types, value_type
 
 
 def add_verb(
-    verbs: Any, name: str, run: Callable[[argparse.Namespace], None], **texts: str
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], int | None], **texts: str
 ) -> argparse.ArgumentParser:
-    """A sub-parser with the flags that every verb has; `run` gets what was parsed."""
+    """A sub-parser with the flags that every verb has; `run` gets what was parsed and may return an exit status."""
     parser = verbs.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is being done")

@@ -20,7 +20,9 @@ DETECTORS = ("mediapipe", "dwpose", "given")
 FACE_MODES = ("tracked", "official")
 LOOPS = ("closed", "open")
 PRESETS = ("fast",)
-DTYPES = ("auto", "float32", "float16", "bfloat16")
+DTYPES = ("auto", "float32", "float16", "bfloat16", "fp32", "fp16", "bf16")
+FUSINGS = ("auto", "never", "half", "always")
+WEIGHTS = ("full", "int8", "fp8")
 
 
 def option(
@@ -204,6 +206,19 @@ class AnimateOptions:
     offload: bool = option(
         False, "keep each network on the GPU only while it runs: slower, less memory", group=MACHINE
     )
+    weights: str = option(
+        "full", "how the large networks are held: int8 and fp8 take half the memory of float16 and round the weights",
+        group=MACHINE, choices=WEIGHTS,
+    )  # fmt: skip
+    fusing: str = option(
+        "auto", "fused kernels on a GPU with Triton: never, half (where the networks are float16 or bfloat16), always",
+        group=MACHINE, choices=FUSINGS,
+    )  # fmt: skip
+    graphs: bool = option(
+        False,
+        "record the networks' calls as CUDA graphs: quicker on a fast GPU, some more memory",
+        group=MACHINE,
+    )
 
     compare: bool = option(
         False, "also write a video of reference, driving, pose, face and result side by side", group=RESULT
@@ -371,3 +386,13 @@ class ModelPreset:
                 "--motion", "this model was not trained to be told how lively a scene is", "Leave it away"
             )
         return self.motion_energy * float(motion) ** 1.5
+
+    def noise_share(self, motion: float | None) -> float:
+        """The share of the start noise's variance that all frames have in common, for a `--motion`.
+
+        As in training for None, 1 and above: less would look like motion of everything. More towards 0, and all of it
+        there: what is not driven starts out, and stays, still. A model that cannot be told keeps its own share.
+        """
+        if motion is None or not self.motion_energy or not self.shared_noise:
+            return self.shared_noise
+        return 1 - (1 - self.shared_noise) * min(float(motion), 1.0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,28 +16,30 @@ from einops import rearrange
 from torch import Tensor
 
 from xdyna import media, weights
-from xdyna.condition_clips import ConditionClips, Progress, make_conditions
+from xdyna.condition_clips import Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
 from xdyna.errors import OptionError
-from xdyna.machine import choose_device, choose_dtype, memory_advice, timed
+from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, return_memory, timed
 from xdyna.models import check_reference_parts
-from xdyna.models.fusing import fuse
 from xdyna.options import AnimateOptions, ModelPreset
 from xdyna.presets import fill_options
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
-    Controls,
+    ALONE,
+    Hosts,
     Networks,
+    Recorded,
+    Recorder,
     Shortcuts,
     Tokens,
     WindowPlan,
     decode_latents,
+    decode_stream,
     denoise,
     encode_image,
     encode_reference,
     encode_text,
     make_scheduler,
-    normalise_condition,
     set_timesteps,
     start_latents,
 )
@@ -44,7 +47,7 @@ from xdyna.weights.lora import Loras
 
 logger = logging.getLogger(__name__)
 
-DECODE_PIXELS = 8 * 256 * 256
+DECODE_PIXELS = {"cpu": 256 * 256, "cuda": 2 * 896 * 512}
 """Pixels decoded in one go: bounds the memory of decoding whatever the clip's length."""
 
 
@@ -65,6 +68,8 @@ class XDynaPipeline:
         preset: what suits the model.
         name: how messages and sidecars call the model.
         hash: SHA-256 over the model's files, when they came from files.
+
+    `hosts` may be set: the processes that share denoising and decoding (`xdyna.ranks`), by default this one alone.
 
     Raises:
         WeightsError: parts that do not belong together.
@@ -97,8 +102,11 @@ class XDynaPipeline:
         check_reference_parts(unet, reference_net=reference_net, reference_encoder=reference_encoder)
         self.reference_net, self.reference_encoder = reference_net, reference_encoder
         self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
-        self.device, self.offload = next(unet.parameters()).device, False
+        self.device, self.graphs = next(unet.parameters()).device, False
         self.loras = Loras(unet)
+        self.hosts: Hosts = ALONE
+        self.lent: frozenset[str] = frozenset()
+        """Parts that lie in main memory and are lent to the device for their work."""
 
     # ------------------------------------------------------------------------------------ loading
 
@@ -110,17 +118,24 @@ class XDynaPipeline:
         device: str = "auto",
         dtype: str = "auto",
         offload: bool = False,
-        fusing: str = "never",
+        fusing: str = "auto",
+        weights_as: str = "full",
+        graphs: bool = False,
     ) -> XDynaPipeline:
         """Load a model.
 
         Args:
             name: "embedded", a folder with a model_index.json, or a hub id.
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-            dtype: "auto", "float32", "float16" or "bfloat16".
+            dtype: "auto", "float32", "float16" or "bfloat16" (or fp32, fp16, bf16).
             offload: keep networks in main memory, each on the device only while it runs.
             fusing: on CUDA, where Triton is installed: "half" runs networks of half precision with fused kernels and
-                channels_last, "always" those of float32 too, "never" neither; results differ by rounding.
+                channels_last, "always" those of float32 too, "never" neither, "auto" what `fused.AUTO_FUSING` says;
+                results differ by rounding.
+            weights_as: "full", or "int8" or "fp8": the denoiser's and the ControlNets' weights in half the memory,
+                rounded (`weights.compact`).
+            graphs: on CUDA, record the denoiser and the ControlNets as CUDA graphs at their first calls: quicker where
+                the GPU waits for the host, at the price of some memory. Not with `offload`.
 
         Raises:
             WeightsError: nothing there, or files that are not what they should be.
@@ -128,21 +143,22 @@ class XDynaPipeline:
         """
         target = choose_device(device)
         number_format = choose_dtype(dtype, target)
+        if graphs and offload:
+            raise OptionError("--graphs", "recordings need networks that stay on the GPU", "Drop --offload")
         folder = weights.resolve(str(name))
-        components = weights.load_components(
-            folder, dtype=number_format, device=torch.device("cpu") if offload else target
+        components = weights.load_placed(
+            folder,
+            dtype=number_format,
+            device=target,
+            offload=offload,
+            fusing=fusing,
+            weights_as=weights_as,
         )
         preset = weights.read_preset(folder)
         pipeline = cls(**components, preset=preset, name=str(name), hash=weights.folder_hash(folder))
-        pipeline.device, pipeline.offload = target, offload
+        pipeline.device, pipeline.graphs = target, graphs and target.type == "cuda"
+        pipeline.lent = weights.lent_parts(target, offload=offload)
         pipeline.loras = Loras(pipeline.unet, folder=folder, model_hash=pipeline.hash)
-        for part in ("unet", "vae", "pose_controlnet", "face_controlnet", "reference_net"):
-            if components[part] is None:
-                continue
-            fuse(components[part], fusing)
-            if target.type == "cpu" or fusing != "never":
-                # a third faster convolutions on a CPU, same numbers up to rounding; fused kernels read nothing else
-                components[part].to(memory_format=torch.channels_last)
         return pipeline
 
     def load_lora(self, path: str | Path, *, scale: float = 1.0) -> None:
@@ -202,17 +218,28 @@ class XDynaPipeline:
         generator = torch.Generator().manual_seed(options.seed)
         with timed(timings, "prepare"):
             prepared = self.prepare(image, driving, options, progress=progress)
+            return_memory()  # what detectors took
         try:
             with memory_advice(self.device):
                 with timed(timings, "encode"):
                     encoded = self.encode(prepared, generator, tokens=tokens, negative=negative)
                 with timed(timings, "denoise"):
+                    if self.hosts.count > 1:
+                        self.hosts.hand_out((prepared, encoded.to("cpu"), generator.get_state()))
                     latents = self.denoise(prepared, encoded, generator, progress=progress)
         except BaseException:
             prepared.conditions.close()
             raise
         frames = self.decode(latents, progress=progress, timings=timings)
         return Animation(frames, latents.shape[2], prepared.driving.fps, prepared, timings)
+
+    def take_part(self) -> None:
+        """This process's share of one run, while the first of `hosts` calls `animate` and reads its frames."""
+        prepared, encoded, state = self.hosts.hand_out(None)
+        generator = torch.Generator().set_state(state)
+        with memory_advice(self.device):
+            latents = self.denoise(prepared, encoded.to(self.device), generator)
+        deque(self.decode(latents), maxlen=0)
 
     def prepare(
         self,
@@ -240,11 +267,10 @@ class XDynaPipeline:
         """Every None that means "the model's own" replaced by the model's preset."""
         maximum = getattr(self.unet.config, "motion_max_length", 24)
         if options.window > maximum:
-            raise OptionError(
-                "--window", f"got {options.window}, this model's motion modules see {maximum} at most"
-            )
-        scheduler = type(self.scheduler).__name__
-        return fill_options(options, model=self.preset, scheduler=scheduler, loras=self.loras)
+            told = f"got {options.window}, this model's motion modules see {maximum} at most"
+            raise OptionError("--window", told)
+        own = type(self.scheduler).__name__
+        return fill_options(options, model=self.preset, scheduler=own, loras=self.loras)
 
     @torch.inference_mode()
     def encode(
@@ -296,40 +322,34 @@ class XDynaPipeline:
         progress: Progress | None = None,
     ) -> Tensor:
         """Start noise and denoising loop: (1 c f h w) clean latents."""
-        options, conditions = prepared.options, prepared.conditions
+        options = prepared.options
         assert options.steps is not None
         assert options.guidance is not None
         self.loras.use(options.lora)
         scheduler = make_scheduler(options.scheduler, self.scheduler)
         set_timesteps(scheduler, options.steps, self.device)
         latents = start_latents(
-            encoded.reference, conditions.frames, scheduler,
-            generator=generator, shared_noise=self.preset.shared_noise,
+            encoded.reference, prepared.conditions.frames, scheduler,
+            generator=generator, shared_noise=self.preset.noise_share(options.motion),
         )  # fmt: skip
-        controls = Controls(
-            pose=self._source(conditions, "pose"),
-            face=self._source(conditions, "face") if conditions.faces_found else None,
-            pose_scale=options.pose_scale,
-            face_scale=options.face_scale,
-            reference_pose=self._reference_pose(conditions),
-        )
 
         def on_window(done: int, total: int) -> None:
             if progress is not None:
                 progress("denoising", done, total)
 
-        with self._loaded("unet", "pose_controlnet", "face_controlnet"):
+        with self._networks() as networks:
             return denoise(
-                Networks(self.unet, self.pose_controlnet, self.face_controlnet),
+                networks,
                 scheduler,
                 reference=encoded.reference, latents=latents, reference_features=encoded.features,
                 tokens=encoded.tokens, negative=encoded.negative,
-                controls=controls,
+                controls=prepared.controls(self.preset, self.device),
                 guidance=options.guidance,
                 reference_scale=options.reference_scale,
                 motion=self.preset.energy(options.motion),
                 plan=WindowPlan(options.window, options.overlap, options.loop),
                 generator=generator,
+                hosts=self.hosts,
                 shortcuts=Shortcuts(options.cache, options.guidance_interval),
                 on_window=on_window,
             )  # fmt: skip
@@ -337,64 +357,44 @@ class XDynaPipeline:
     def decode(
         self, latents: Tensor, *, progress: Progress | None = None, timings: dict[str, float] | None = None
     ) -> Iterator[np.ndarray]:
-        """Pictures of (1 c f h w) latents, a few at a time: yields (h w 3) uint8."""
+        """Pictures of (1 c f h w) latents, a few at a time: yields (h w 3) uint8, to the first of `hosts`."""
         timings = {} if timings is None else timings
         rows = rearrange(latents, "1 c f h w -> f c h w")
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        chunk = max(1, DECODE_PIXELS // (rows.shape[2] * rows.shape[3] * factor**2))
-        for begin in range(0, len(rows), chunk):
-            with (
-                timed(timings, "decode"),
-                memory_advice(self.device),
-                torch.inference_mode(),
-                self._loaded("vae"),
-            ):
-                pictures = decode_latents(self.vae, rows[begin : begin + chunk])
-            for place, picture in enumerate(pictures):
-                yield picture
-                if progress is not None:
-                    progress("decoding", begin + place + 1, len(rows))
+        pixels = DECODE_PIXELS.get(self.device.type, DECODE_PIXELS["cpu"])
+        parts = rows.split(max(1, pixels // (rows.shape[2] * rows.shape[3] * factor**2)))
+        done = 0
+        with self._loaded("vae"):
+            if self.hosts.count == 1:
+                stream = decode_stream(self.vae, parts)
+            else:
+                stream = self.hosts.in_order(parts, lambda part: decode_latents(self.vae, part))
+            while True:
+                with timed(timings, "decode"), memory_advice(self.device):
+                    pictures = next(stream, None)
+                if pictures is None:
+                    return
+                for picture in pictures:
+                    done += 1
+                    yield picture
+                    if progress is not None:
+                        progress("decoding", done, len(rows))
 
     # ------------------------------------------------------------------------------------ helpers
 
-    def _source(self, conditions: ConditionClips, which: str) -> Callable[[Sequence[int]], Tensor]:
-        """Condition pictures by frame index, (1 f c h w) in [0, 1] on the device."""
-
-        def stretched(pictures: np.ndarray, name: str) -> Tensor:
-            low, high = conditions.extremes[name] if self.preset.stretch_conditions else (0, 255)
-            return normalise_condition(torch.from_numpy(pictures).to(self.device), low=low, high=high)
-
-        def pose(indices: Sequence[int]) -> Tensor:
-            return stretched(conditions.pose(indices), "pose").unsqueeze(0)
-
-        def face(indices: Sequence[int]) -> Tensor:
-            local = stretched(conditions.face_local(indices), "local")
-            whole = stretched(conditions.face_global(indices), "global")
-            return torch.cat([local, whole], dim=1).unsqueeze(0)
-
-        return pose if which == "pose" else face
-
-    def _reference_pose(self, conditions: ConditionClips) -> Tensor | None:
-        """(1 3 h w) for a model that is told it: black where nobody was found, as in training."""
-        if not self.preset.reference_pose:
-            return None
-        low, high = conditions.extremes["pose"] if self.preset.stretch_conditions else (0, 255)
-        picture = torch.from_numpy(conditions.own_pose()[None]).to(self.device)
-        return normalise_condition(picture, low=low, high=high)
+    def _loaded(self, *names: str) -> contextlib.AbstractContextManager[Any]:
+        """The named networks on the device inside the block."""
+        networks = [getattr(self, name) for name in names if name in self.lent]
+        return Lent(self.device).holding(network for network in networks if network is not None)
 
     @contextlib.contextmanager
-    def _loaded(self, *names: str) -> Iterator[None]:
-        """With --offload: the named networks on the device inside the block, in main memory outside."""
-        if not self.offload:
-            yield
-            return
-        networks = [network for name in names if (network := getattr(self, name)) is not None]
-        for network in networks:
-            network.to(self.device)
-        try:
-            yield
-        finally:
-            for network in networks:
-                network.to("cpu")
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+    def _networks(self) -> Iterator[Networks]:
+        """What a denoising step runs: as they are, recorded, or each fetched when it is called."""
+        parts = [self.unet, self.pose_controlnet, self.face_controlnet]
+        with Lent(self.device).holding([]) as lent:
+            if "unet" in self.lent:
+                parts = [None if part is None else LentNetwork(part, lent) for part in parts]
+            elif self.graphs:
+                recorder = Recorder()
+                parts = [None if part is None else Recorded(part, recorder) for part in parts]
+            yield Networks(*parts)

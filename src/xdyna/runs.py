@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from xdyna import media
 from xdyna.condition_clips import ConditionClips
 from xdyna.driving import DrivingVideo
-from xdyna.options import AnimateOptions
-from xdyna.sampling import Tokens
+from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.sampling import Controls, Tokens, normalise_condition
 
 
 @dataclass
@@ -35,6 +36,31 @@ class Prepared:
     conditions: ConditionClips
     options: AnimateOptions
 
+    def controls(self, preset: ModelPreset, device: torch.device) -> Controls:
+        """The control signals as a model's ControlNets read them; pictures come off the disk frame by frame."""
+        conditions, options = self.conditions, self.options
+
+        def stretched(pictures: np.ndarray, name: str) -> Tensor:
+            low, high = conditions.extremes[name] if preset.stretch_conditions else (0, 255)
+            return normalise_condition(_uploaded(pictures, device), low=low, high=high)
+
+        def pose(indices: Sequence[int]) -> Tensor:
+            return stretched(conditions.pose(indices), "pose").unsqueeze(0)
+
+        def face(indices: Sequence[int]) -> Tensor:
+            local = stretched(conditions.face_local(indices), "local")
+            whole = stretched(conditions.face_global(indices), "global")
+            return torch.cat([local, whole], dim=1).unsqueeze(0)
+
+        return Controls(
+            pose=pose,
+            face=face if conditions.faces_found else None,
+            pose_scale=options.pose_scale,
+            face_scale=options.face_scale,
+            # black where nobody was found, as in training
+            reference_pose=stretched(conditions.own_pose()[None], "pose") if preset.reference_pose else None,
+        )
+
 
 @dataclass
 class Encoded:
@@ -51,6 +77,20 @@ class Encoded:
     tokens: Tokens
     negative: Tokens | None
     features: tuple[Tensor, ...] | None = None
+
+    def to(self, device: torch.device | str) -> Encoded:
+        """The same on another device."""
+
+        def moved(tokens: Tokens) -> Tokens:
+            text, image = (None if part is None else part.to(device) for part in (tokens.text, tokens.image))
+            return Tokens(text, image)
+
+        return Encoded(
+            self.reference.to(device),
+            moved(self.tokens),
+            None if self.negative is None else moved(self.negative),
+            None if self.features is None else tuple(feature.to(device) for feature in self.features),
+        )
 
 
 @dataclass
@@ -95,3 +135,11 @@ class AnimationOutput:
         clip = media.Clip(frames=self.frames, fps=self.fps)
         media.write_clip(clip, path, overwrite=overwrite)
         return Path(path)
+
+
+def _uploaded(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """Pictures on a device; a GPU takes them without the host waiting for what it does just now."""
+    there = torch.from_numpy(pictures)
+    if device.type == "cuda":
+        return there.pin_memory().to(device, non_blocking=True)
+    return there.to(device)

@@ -14,10 +14,10 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"media", "options", "windows", "models", "conditions"}),
     frozenset({"sampling", "weights", "machine", "driving", "flags"}),
     frozenset({"convert", "data", "condition_clips", "evaluation", "presets"}),
-    frozenset({"runs"}),
+    frozenset({"runs", "ranks"}),
     frozenset({"pipeline"}),
     frozenset({"training", "animate", "synthbench"}),
-    frozenset({"condition_files", "demo"}),
+    frozenset({"condition_files", "demo", "batch"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )

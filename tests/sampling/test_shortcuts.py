@@ -23,6 +23,7 @@ from xdyna.sampling import (
     set_timesteps,
     start_latents,
 )
+from xdyna.sampling import controls as signals
 from xdyna.sampling import shortcuts as module
 
 FRAMES, SIDE, STEPS = 7, 8, 6
@@ -191,3 +192,14 @@ def test_both_together(parts: dict[str, Any]) -> None:
     whole = [1, 2, 2, 2]  # steps 0, 1 (the second half is new), 2, 4
     assert deep == [clips * frames for clips in whole for _ in range(windows)]
     assert out.isfinite().all()
+
+
+def test_halves_that_run_one_by_one_keep_and_reuse_the_same(
+    parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {
+        "guidance": 3.0, "negative": Tokens(), "shortcuts": Shortcuts(cache=2, guidance_interval=(0.0, 0.9)),
+    }  # fmt: skip
+    together = run(parts, **settings)
+    monkeypatch.setattr(signals, "PIXELS_AT_ONCE", 1)
+    torch.testing.assert_close(run(parts, **settings), together, atol=1e-4, rtol=1e-4)

@@ -60,6 +60,13 @@ def test_energy_reaches_the_network(pipeline: XDynaPipeline, job: Job) -> None:
     assert (each[1] - lively[1]).abs().max() <= 1 / 255 + 1e-6
 
 
+def test_the_knob_sets_energy_and_start_noise(pipeline: XDynaPipeline, job: Job) -> None:
+    animator, preset = Animator(pipeline, steps=1), pipeline.preset
+    torch.testing.assert_close(animator(job, motion=1.0), animator(job, energy=preset.energy(1)))
+    still, noisy = animator(job, motion=0.0), animator(job, energy=0.0)
+    assert (still.diff(dim=1).abs().mean() < 0.5 * noisy.diff(dim=1).abs().mean()).item()
+
+
 @pytest.mark.parametrize("part", ["pose", "face", "reference"])
 def test_a_part_is_left_out_as_the_product_leaves_it_out(
     pipeline: XDynaPipeline, job: Job, part: str

@@ -8,7 +8,7 @@ import torch
 
 from xdyna.data.synthetic import SCENES, make_batch
 from xdyna.evaluation.figures import figure
-from xdyna.evaluation.judge import JOINTS, JUDGED_EXPRESSIONS, SIDE, Judge
+from xdyna.evaluation.judge import JOINTS, JUDGED_EXPRESSIONS, SIDE, Judge, expected_joints
 from xdyna.synthbench.measures import (
     LARGE_HEAD,
     Reading,

@@ -14,6 +14,7 @@ from torch import Tensor
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models import XDynaUNet
 from xdyna.weights import lora as module
+from xdyna.weights.compact import hold
 from xdyna.weights.lora import LoraChoice, Loras, find_lora
 from xdyna.weights.lora_file import read_lora, steps_of, write_lora
 
@@ -317,3 +318,12 @@ def test_a_models_own_is_of_its_own_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(unet.get_parameter(f"{LAYER}.weight").detach(), before + 1.0)
     with pytest.raises(WeightsError, match="other weights"):
         Loras(unet, folder=tmp_path, model_hash="b").use(["fast"])
+
+
+def test_weights_held_in_8_bits_take_none(factors: dict[str, tuple[Tensor, Tensor]], tmp_path: Path) -> None:
+    save_file(kohya(factors), tmp_path / "k.safetensors")
+    unet = network().requires_grad_(False)
+    hold(unet, "int8")
+    with pytest.raises(OptionError, match="8 bits"):
+        Loras(unet).use([str(tmp_path / "k.safetensors")])
+    Loras(unet).use([])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xdyna import __version__
+from xdyna.cli.batch import add_batch
 from xdyna.cli.evaluate import add_evaluate
 from xdyna.cli.study import add_study
 from xdyna.data.prepared.options import PrepareOptions, SynthOptions
@@ -28,15 +29,15 @@ CONDITION_FIELDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 done, 2 a user's mistake, 130 interrupted."""
+    """Run the command; returns the exit status: 0 done, 2 a user's mistake, 130 interrupted, or the verb's own."""
     parser = build_parser()
     chosen = parser.parse_args(arguments)
+    chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
         level=logging.INFO if chosen.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
     )
     try:
-        chosen.run(chosen)
-        return 0
+        return chosen.run(chosen) or 0
     except XdynaError as error:
         print(f"xdyna: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"xdyna {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_animate(verbs)
+    add_batch(verbs)
     _add_conditions(verbs)
     _add_convert(verbs)
     _add_models(verbs)
@@ -76,27 +78,44 @@ def build_parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------------------------ verbs
 
 
-def run_animate(chosen: argparse.Namespace) -> None:
-    """`xdyna animate`."""
-    from xdyna.animate import animate_file, default_output, repeat_settings
+def run_animate(chosen: argparse.Namespace) -> int | None:
+    """`xdyna animate`; also each of the processes that `--gpus` or torchrun start, the first of which writes."""
+    from xdyna.animate import animate_file, default_output, help_animate
+    from xdyna.machine import choose_devices
+    from xdyna.ranks import is_rank, joined, launch
+
+    image, video, options = _animate_inputs(chosen)
+    if chosen.gpus is not None and not is_rank():
+        devices = choose_devices(chosen.gpus, options.device)
+        if len(devices) > 1:
+            return launch(chosen.arguments, devices)
+        options = dataclasses.replace(options, device=devices[0])
+    output = Path(chosen.output) if chosen.output else default_output(image, video)
+    with joined(options.device) as (hosts, device), Bars(chosen.quiet) as bars:
+        options = dataclasses.replace(options, device=device)
+        if hosts.rank > 0:
+            help_animate(options, hosts)
+            return None
+        result = animate_file(image, video, output, options=options, progress=bars, hosts=hosts)
+    say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
+    return None
+
+
+def _animate_inputs(chosen: argparse.Namespace) -> tuple[str, str, AnimateOptions]:
+    """Picture, driving video and options, as named or as an earlier run's settings say."""
+    from xdyna.animate import repeat_settings
 
     given = given_options(chosen, AnimateOptions)
     if chosen.repeat is not None:
         if chosen.image or chosen.video:
             raise OptionError("--from", "takes the inputs from the file, so none may be given beside it")
         image, video, options = repeat_settings(chosen.repeat)
-        options = dataclasses.replace(options, **given)
-    elif chosen.image is None or chosen.video is None:
+        return image, video, dataclasses.replace(options, **given)
+    if chosen.image is None or chosen.video is None:
         raise OptionError(
             "xdyna animate", "needs a picture and a driving video", "xdyna animate photo.jpg dance.mp4"
         )
-    else:
-        image, video = chosen.image, chosen.video
-        options = from_mapping(AnimateOptions, given, source="command line")
-    output = Path(chosen.output) if chosen.output else default_output(image, video)
-    with Bars(chosen.quiet) as bars:
-        result = animate_file(image, video, output, options=options, progress=bars)
-    say(*(path for path in (result.video, result.settings, result.comparison, result.sheet) if path))
+    return chosen.image, chosen.video, from_mapping(AnimateOptions, given, source="command line")
 
 
 def run_conditions(chosen: argparse.Namespace) -> None:
@@ -232,6 +251,9 @@ def _add_animate(verbs: Any) -> None:
     )
     parser.add_argument(
         "--from", dest="repeat", metavar="JSON", help="repeat the run that this file describes"
+    )
+    parser.add_argument(
+        "--gpus", metavar="N|IDS|auto", help="share the clip's windows over these GPUs of this machine"
     )
     add_options(parser, AnimateOptions)
 

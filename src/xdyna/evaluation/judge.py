@@ -207,7 +207,7 @@ def judge_loss(
 ) -> dict[str, torch.Tensor]:
     """Loss of both networks: mask cross entropy, joints' cross entropy and L1, expressions' squared error.
 
-    The cross entropy teaches where a joint is at all, long before the expected place is near enough for its L1 to do so.
+    The cross entropy teaches where a joint is at all, long before the expected place is near enough for its L1 to.
 
     Args:
         judge: the networks, or what wraps them.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -124,6 +126,14 @@ def temporary_file(path: Path) -> Path:
     except OSError as error:
         raise write_failure(path, error) from error
     return temporary
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that a process which was killed left for `path`; nobody may be writing it."""
+    with contextlib.suppress(OSError):
+        for found in path.parent.glob(f".{glob.escape(path.stem[:40])}-*.tmp{path.suffix}"):
+            if re.fullmatch(r"-[0-9a-f]{12}\.tmp", found.name[1 + len(path.stem[:40]) : -len(path.suffix)]):
+                found.unlink(missing_ok=True)
 
 
 def temporary_folder(path: Path) -> Path:

@@ -7,6 +7,8 @@ from typing import Any
 from einops import rearrange, repeat
 from torch import Tensor
 
+from xdyna.models.attention import quickest_attention
+
 
 def run_controlnet(
     network: Any,
@@ -33,16 +35,18 @@ def run_controlnet(
     dtype = next(network.parameters()).dtype
     frames = latents.shape[2]
     each = isinstance(scale, Tensor)
-    down, mid = network(
-        rearrange(latents, "b c f h w -> (b f) c h w").to(dtype),
-        timestep.repeat_interleave(frames) if timestep.ndim else timestep,
-        encoder_hidden_states=None
-        if text is None
-        else repeat(text.to(dtype), "b n d -> (b f) n d", f=frames),
-        controlnet_cond=rearrange(condition, "b f c h w -> (b f) c h w").to(dtype),
-        conditioning_scale=1.0 if each else scale,
-        return_dict=False,
-    )
+    sample = rearrange(latents, "b c f h w -> (b f) c h w").to(dtype)
+    with quickest_attention(sample):
+        down, mid = network(
+            sample,
+            timestep.repeat_interleave(frames) if timestep.ndim else timestep,
+            encoder_hidden_states=None
+            if text is None
+            else repeat(text.to(dtype), "b n d -> (b f) n d", f=frames),
+            controlnet_cond=rearrange(condition, "b f c h w -> (b f) c h w").to(dtype),
+            conditioning_scale=1.0 if each else scale,
+            return_dict=False,
+        )
     residuals = [rearrange(value, "(b f) c h w -> b c f h w", f=frames) for value in (*down, mid)]
     if isinstance(scale, Tensor):
         residuals = [value * scale.to(value.dtype)[:, None, None, None, None] for value in residuals]

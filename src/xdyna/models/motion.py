@@ -13,7 +13,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
-from xdyna.models.attention import Attention, attend
+from xdyna.models.attention import Attention, attend, fed_forward
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
 from xdyna.models.short_attention import fits_short_attention, short_attention
 
@@ -85,7 +85,7 @@ class TimeBlock(nn.Module):
         """(n f c) -> (n f c), n places of f frames."""
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             tokens = tokens + attention(norm(tokens))
-        return tokens + self.ff(self.ff_norm(tokens))
+        return fed_forward(tokens, self.ff_norm, self.ff)
 
 
 class TemporalTransformer(nn.Module):

@@ -184,7 +184,8 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             sample: (b c r+f h w): `reference_frames` clean reference latents (r is 1 or 0), then f noisy ones.
             timestep: one number for all, or (b) one for each clip. The reference gets the same.
             encoder_hidden_states: (b n d) text tokens, then image tokens; None without cross-attention.
-            down_residuals: the ControlNets' residuals for the skips, each (b c r+f h w), zero at the reference.
+            down_residuals: the ControlNets' residuals for the skips, each (b c r+f h w), zero at the reference; a batch
+                that divides b serves every part of it (both guidance halves).
             mid_residual: the one for the mid block.
             reference_features: what a `ReferenceNet` returns, for a network that `reads_features`.
             reference_scale: strength of the reference: 1 as trained, 0 without; or (b).
@@ -228,9 +229,9 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             skips += cast(DownBlock, self.down_blocks[0]).layers(x, context)[1]
 
         if down_residuals is not None:
-            skips = [_add(skip, r, frames) for skip, r in zip(skips, down_residuals, strict=True)]
+            skips = [_add(skip, r) for skip, r in zip(skips, down_residuals, strict=True)]
         if mid_residual is not None and deep is None:
-            x = _add(x, mid_residual, frames)
+            x = _add(x, mid_residual)
 
         *lower, second, outermost = cast(list[UpBlock], self.up_blocks)
         if deep is None:
@@ -282,6 +283,8 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             )
 
 
-def _add(x: Tensor, residual: Tensor, frames: int) -> Tensor:
-    """((b f) c h w) + (b c f h w) without a copy of either."""
-    return (x.unflatten(0, (-1, frames)) + residual.transpose(1, 2)).flatten(0, 1)
+def _add(x: Tensor, residual: Tensor) -> Tensor:
+    """((g b f) c h w) + (b c f h w); without gradients into x itself, which nothing else reads any more."""
+    rows = residual.transpose(1, 2)
+    places = x.unflatten(0, (-1, *rows.shape[:2]))
+    return (places + rows if torch.is_grad_enabled() else places.add_(rows)).flatten(0, 2)

@@ -19,33 +19,43 @@ from xdyna.sampling.controls import (
     normalise_condition,
     resize_condition,
 )
+from xdyna.sampling.decoding import decode_latents, decode_stream
+from xdyna.sampling.hosts import ALONE, Alone, Group, Hosts, LostProcess
 from xdyna.sampling.latents import (
     BLUR_SIGMA,
     BLUR_SIZE,
-    decode_latents,
     degrade_reference,
     encode_reference,
     mix_noise,
     start_latents,
 )
 from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
+from xdyna.sampling.recorded import Recorded, Recorder
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
 from xdyna.sampling.shortcuts import Shortcuts
 from xdyna.sampling.tokens import encode_image, encode_text
 
 __all__ = [
+    "ALONE",
     "BLUR_SIGMA",
     "BLUR_SIZE",
     "SCHEDULERS",
+    "Alone",
     "ConditionSource",
     "ControlResiduals",
     "Controls",
+    "Group",
+    "Hosts",
+    "LostProcess",
     "Networks",
+    "Recorded",
+    "Recorder",
     "Shortcuts",
     "Step",
     "Tokens",
     "WindowPlan",
     "decode_latents",
+    "decode_stream",
     "degrade_reference",
     "denoise",
     "encode_image",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from xdyna.models import run_controlnet
+
+PIXELS_AT_ONCE = 1 << 17
+"""Places of latent maps (17 frames of 896x512 have 121,856) in one pass of a network: it bounds the memory. Guidance
+halves and a ControlNet's frames go in several passes above it; results differ by rounding at most."""
 
 ConditionSource = Callable[[Sequence[int]], Tensor]
 """Frame indices -> their condition pictures, (b f c H W) float in [0, 1] on the networks' device."""
@@ -113,8 +117,8 @@ class ControlResiduals:
     def of_window(self, number: int) -> tuple[tuple[Tensor, ...], Tensor] | tuple[None, None]:
         """Residuals for window `number`: 12 skips (or as many as the UNet has) and the mid block.
 
-        Each is (b c r+f h w), r the UNet's reference frames (1 or 0): zeros, or what the reference's own pose gives; b
-        counts the guidance halves too.
+        Each is (b c r+f h w), r the UNet's reference frames (1 or 0): zeros, or what the reference's own pose gives. b
+        counts the guidance halves too where they read different texts; otherwise one residual serves them all.
         """
         if not any(
             source is not None and network is not None and scale != 0
@@ -123,18 +127,26 @@ class ControlResiduals:
             return None, None
         window, lead = self.windows[number], self.networks.unet.reference_frames
         missing = [frame for frame in window if frame not in self._kept]
-        for frame, values in zip(missing, self._run(missing), strict=True):
-            self._kept[frame] = values
+        found = self._kept | dict(zip(missing, self._run(missing), strict=True))
+        frames: list[list[Tensor] | None] = [found[frame] for frame in window]
+        if lead:
+            frames = [self._of_reference() if self._tells_reference() else None, *frames]
         stacked = [
-            F.pad(torch.stack(values, dim=2), (0, 0, 0, 0, lead, 0))
-            for values in zip(*(self._kept[frame] for frame in window), strict=True)
+            _stacked([None if values is None else values[place] for values in frames])
+            for place in range(len(found[window[0]]))
         ]
-        if lead and self._tells_reference():
-            for value, first in zip(stacked, self._of_reference(), strict=True):
-                value[:, :, 0] = first
         later = {frame for coming in self.windows[number + 1 :] for frame in coming}
         self._kept = {frame: values for frame, values in self._kept.items() if frame in later}
+        # copies: a view of one frame would keep the residuals of its whole window
+        fresh = {frame: lead + place for place, frame in enumerate(window) if frame in later}
+        fresh = {frame: place for frame, place in fresh.items() if frame not in self._kept}
+        for frame, place in fresh.items():
+            self._kept[frame] = [value[:, :, place].clone() for value in stacked]
         return tuple(stacked[:-1]), stacked[-1]
+
+    def stored(self) -> int:
+        """Bytes kept for later windows."""
+        return sum(value.untyped_storage().nbytes() for values in self._kept.values() for value in values)
 
     def _tells_reference(self) -> bool:
         return (
@@ -153,9 +165,9 @@ class ControlResiduals:
             residuals = [
                 run_controlnet(
                     network, self.reference[:, :, None], self.timestep, pose[:, None],
-                    text=half.text, scale=self.controls.pose_scale,
+                    text=text, scale=self.controls.pose_scale,
                 )
-                for half in self.halves
+                for text in self._texts()
             ]  # fmt: skip
             self._first = [torch.cat(values)[:, :, 0] for values in zip(*residuals, strict=True)]
         return self._first
@@ -166,29 +178,57 @@ class ControlResiduals:
             (self.controls.face, self.networks.face_controlnet, self.controls.face_scale),
         ]
 
+    def _texts(self) -> list[Tensor | None]:
+        """The text of each half, or the one that all halves read."""
+        texts = [half.text for half in self.halves]
+        return texts[:1] if all(_same(texts[0], text) for text in texts[1:]) else texts
+
     def _run(self, frames: list[int]) -> list[list[Tensor]]:
         """Summed residuals of both ControlNets for `frames`: a list a frame of (b c h w)."""
-        if not frames:
-            return []
-        texts = [half.text for half in self.halves]
-        shared = len(texts) == 1 or all(_same(texts[0], text) for text in texts[1:])
+        rows: list[list[Tensor]] = []
+        height, width = self.latents.shape[3:]
+        most = max(1, PIXELS_AT_ONCE // (len(self.latents) * height * width))
+        pieces = math.ceil(len(frames) / most)
+        for piece in range(pieces):
+            part = frames[len(frames) * piece // pieces : len(frames) * (piece + 1) // pieces]
+            rows += [
+                list(values) for values in zip(*(v.unbind(2) for v in self._run_part(part)), strict=True)
+            ]
+        return rows
+
+    def _run_part(self, frames: list[int]) -> list[Tensor]:
+        """The same for frames that fit into one pass: (b c f h w) each."""
         total: list[Tensor] = []
         for source, network, scale in self._streams():
             if source is None or network is None or scale == 0:
                 continue
-            condition = source(frames)
+            condition = source(frames).to(next(network.parameters()).dtype)
             residuals = [
                 run_controlnet(
                     network, self.latents[:, :, frames], self.timestep, condition, text=text, scale=scale
                 )
-                for text in (texts[:1] if shared else texts)
+                for text in self._texts()
             ]
-            joined = [torch.cat(values) for values in zip(*residuals, strict=True)]
+            joined = residuals[0]
+            if len(residuals) > 1:
+                joined = [torch.cat(values) for values in zip(*residuals, strict=True)]
             total = [a + b for a, b in zip(total, joined, strict=True)] if total else joined
-        if shared and len(self.halves) > 1:
-            total = [torch.cat([value] * len(self.halves)) for value in total]
-        # (b c f h w) -> a list a frame
-        return [list(values) for values in zip(*(value.unbind(2) for value in total), strict=True)]
+        return total
+
+
+def share_text(halves: list[Tokens]) -> list[Tokens]:
+    """The halves, equal texts made one tensor: ControlNets are then seen to need one run, without comparing again."""
+    first = halves[0].text
+    return [replace(half, text=first) if _same(first, half.text) else half for half in halves]
+
+
+def _stacked(frames: list[Tensor | None]) -> Tensor:
+    """(b c h w) of each frame -> (b c f h w) that lies frame by frame, each as the given ones do; None is zeros."""
+    like = next(frame for frame in frames if frame is not None)
+    given = [torch.zeros_like(like) if frame is None else frame for frame in frames]
+    if like.stride(1) == 1:
+        return torch.stack([frame.permute(0, 2, 3, 1) for frame in given], dim=1).permute(0, 4, 1, 2, 3)
+    return torch.stack(given, dim=1).transpose(1, 2)
 
 
 def _same(first: Tensor | None, second: Tensor | None) -> bool:

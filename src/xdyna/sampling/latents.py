@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
+from xdyna.sampling.decoding import shift_of
+
 BLUR_SIZE, BLUR_SIGMA = 9, 18.0
 """Gaussian blur of the start latents: kernel size and standard deviation in latent pixels (spec.md 6)."""
 
@@ -38,7 +40,7 @@ def encode_reference(
         eps = torch.randn(latent.shape, generator=generator)
     if eps is not None:
         latent = latent + posterior.std.float() * eps.to(latent)
-    return (latent - _shift(vae)) * vae.config.scaling_factor
+    return (latent - shift_of(vae)) * vae.config.scaling_factor
 
 
 def degrade_reference(reference: Tensor, frames: int, *, mask: Tensor) -> Tensor:
@@ -110,22 +112,6 @@ def mix_noise(noise: Tensor, *, shared: float) -> Tensor:
     return torch.cat([common, math.sqrt(shared) * common + math.sqrt(1 - shared) * own], 2)
 
 
-def decode_latents(vae: Any, latents: Tensor) -> np.ndarray:
-    """Pictures of a few frames' latents.
-
-    Args:
-        vae: an `AutoencoderKL`.
-        latents: (f c h w).
-
-    Returns:
-        (f 8h 8w 3) uint8; values are truncated to integers as the official code does.
-    """
-    dtype = next(vae.parameters()).dtype
-    pixels = vae.decode((latents / vae.config.scaling_factor + _shift(vae)).to(dtype)).sample
-    pixels = (pixels.float() / 2 + 0.5).clamp(0, 1) * 255
-    return rearrange(pixels, "f c h w -> f h w c").to(torch.uint8).cpu().numpy()
-
-
 def _blur(latent: Tensor) -> Tensor:
     """Gaussian blur of (b c h w) with reflected borders, as torchvision's GaussianBlur(9, 18)."""
     reach = BLUR_SIZE // 2
@@ -136,7 +122,3 @@ def _blur(latent: Tensor) -> Tensor:
     channels = latent.shape[1]
     padded = F.pad(latent, (reach,) * 4, mode="reflect")
     return F.conv2d(padded, repeat(kernel, "h w -> c 1 h w", c=channels), groups=channels)
-
-
-def _shift(vae: Any) -> float:
-    return float(getattr(vae.config, "shift_factor", None) or 0.0)

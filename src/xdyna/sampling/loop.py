@@ -11,7 +11,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from xdyna.sampling.controls import ControlResiduals, Controls, Networks, Tokens
+from xdyna.sampling import controls as signals
+from xdyna.sampling.controls import (
+    ControlResiduals,
+    Controls,
+    Networks,
+    Tokens,
+    share_text,
+)
+from xdyna.sampling.hosts import ALONE, Hosts
 from xdyna.sampling.shortcuts import DeepCache, Shortcuts, of_halves
 from xdyna.windows import step_windows
 
@@ -53,6 +61,7 @@ def denoise(
     offsets: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     shortcuts: Shortcuts | None = None,
+    hosts: Hosts = ALONE,
     on_window: Callable[[int, int], None] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tensor:
@@ -73,9 +82,11 @@ def denoise(
         motion: the motion energy that the scene is to have, for a UNet that can be told; None tells nothing.
         plan: window size, overlap and loop.
         offsets: one window offset a step in place of the generator's draws.
-        generator: CPU generator for window offsets and for schedulers that add noise.
+        generator: CPU generator for window offsets and for schedulers that add noise; among several processes, in the
+            same state in each.
         shortcuts: approximate savings; none by default.
-        on_window: called with (windows done, windows in all) of the whole run.
+        hosts: the processes that share the windows of every step; all of them call this and get the same result.
+        on_window: called with (windows done, windows in all) of this process's share of the whole run.
         on_step: called after every step.
 
     Returns:
@@ -83,8 +94,10 @@ def denoise(
     """
     plan, controls, tokens = plan or WindowPlan(), controls or Controls(), tokens or Tokens()
     shortcuts = shortcuts or Shortcuts()
-    both = [tokens] if guidance == 1 or negative is None else [negative, tokens]
-    frames = latents.shape[2]
+    both = [tokens] if guidance == 1 or negative is None else share_text([negative, tokens])
+    if motion is not None:  # once, since each copy to a device may wait for it
+        motion = torch.as_tensor(motion, dtype=torch.float32, device=latents.device)
+    latents, frames = hosts.same(latents), latents.shape[2]
     extra = _step_arguments(scheduler, generator)
     done, steps, guided = 0, len(scheduler.timesteps), shortcuts.guided(scheduler)
     cache = DeepCache(shortcuts.cache, skips=networks.unet.outer_skips, batch=len(latents))
@@ -94,10 +107,10 @@ def denoise(
         offset = cache.begin(index, offset=offset, halves=len(halves))
         windows = step_windows(frames, size=plan.size, overlap=plan.overlap, loop=plan.loop, offset=offset)
         scaled = scheduler.scale_model_input(latents, timestep)
-        residuals = ControlResiduals(networks, controls, scaled, timestep, halves, windows, reference)
+        mine = hosts.share(windows)
+        residuals = ControlResiduals(networks, controls, scaled, timestep, halves, mine, reference)
         total = latents.new_zeros(len(halves), *latents.shape)
-        count = latents.new_zeros(frames)
-        for number, window in enumerate(windows):
+        for number, window in enumerate(mine):
             kept = cache.recall(number, latents.device)
             down, mid = residuals.of_window(number) if kept is None else (kept.down, None)
             prediction = predict(
@@ -115,11 +128,14 @@ def denoise(
                 keep=cache.keeper(number, down),
             )
             total[:, :, :, window] += prediction
-            count[window] += 1
             done += 1
             if on_window is not None:
                 # windows a step vary with the offset in an open loop, so the total is an estimate there
-                on_window(done, done - number - 1 + len(windows) * (steps - index))
+                on_window(done, done - number - 1 + len(mine) * (steps - index))
+        hosts.add_up(total)
+        count = latents.new_zeros(frames)
+        for window in windows:
+            count[window] += 1
         prediction = guide(total / count[:, None, None], guidance)
         latents = scheduler.step(prediction, timestep, latents, **extra).prev_sample
         if on_step is not None:
@@ -142,7 +158,7 @@ def predict(
     deep: Tensor | None = None,
     keep: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """The UNet's prediction for one window, all guidance halves in one batch.
+    """The UNet's prediction for one window, the guidance halves in one batch, or one by one where they are large.
 
     Args:
         unet: an `XDynaUNet`; its `reference_frames` tells whether the reference is frame 0 of what it is given.
@@ -150,7 +166,7 @@ def predict(
         latents: (b c f h w) of the window.
         timestep: one timestep for all frames, the clean reference included.
         halves: tokens of each half.
-        down_residuals: residuals from `ControlResiduals`.
+        down_residuals: residuals from `ControlResiduals`, of all halves or one that serves all.
         mid_residual: likewise.
         reference_features: (b n c) each, from a `ReferenceNet`.
         reference_scale: strength of the reference.
@@ -163,29 +179,42 @@ def predict(
     """
     dtype = next(unet.parameters()).dtype
     sample = unet.with_reference(latents, reference).to(dtype)
-    sample = torch.cat([sample] * len(halves))
-    features = None
-    if reference_features is not None:
-        features = [torch.cat([feature.to(dtype)] * len(halves)) for feature in reference_features]
-    joined = [half.joined() for half in halves]
-    context = None if joined[0] is None else torch.cat([t for t in joined if t is not None]).to(dtype)
-    output = unet(
-        sample,
-        timestep,
-        context,
-        down_residuals=None if down_residuals is None else tuple(r.to(dtype) for r in down_residuals),
-        mid_residual=None if mid_residual is None else mid_residual.to(dtype),
-        reference_features=features,
-        reference_scale=reference_scale,
-        motion=motion,
-        deep=deep,
-        keep_deep=keep is not None,
-    )
+    batch, places = len(sample), len(sample) * sample[0, 0].numel()
+    each = 1 if len(halves) * places > signals.PIXELS_AT_ONCE else len(halves)
+    outputs, deeps = [], []
+    for begin in range(0, len(halves), each):
+        part = halves[begin : begin + each]
+        rows = slice(batch * begin, batch * (begin + each))
+        joined = [half.joined() for half in part]
+        features = None
+        if reference_features is not None:
+            features = [torch.cat([feature.to(dtype)] * len(part)) for feature in reference_features]
+        output = unet(
+            torch.cat([sample] * len(part)),
+            timestep,
+            None if joined[0] is None else torch.cat([t for t in joined if t is not None]).to(dtype),
+            down_residuals=None
+            if down_residuals is None
+            else tuple(_of_rows(value, rows, batch).to(dtype) for value in down_residuals),
+            mid_residual=None if mid_residual is None else _of_rows(mid_residual, rows, batch).to(dtype),
+            reference_features=features,
+            reference_scale=reference_scale,
+            motion=motion,
+            deep=None if deep is None else deep.unflatten(0, (len(halves) * batch, -1))[rows].flatten(0, 1),
+            keep_deep=keep is not None,
+        )
+        if keep is not None:
+            output, found = output
+            deeps.append(found)
+        outputs.append(output[:, :, unet.reference_frames :].float())
     if keep is not None:
-        output, found = output
-        keep(found)
-    driven = output[:, :, unet.reference_frames :]
-    return rearrange(driven.float(), "(g b) c f h w -> g b c f h w", g=len(halves))
+        keep(torch.cat(deeps))
+    return rearrange(torch.cat(outputs), "(g b) c f h w -> g b c f h w", g=len(halves))
+
+
+def _of_rows(residual: Tensor, rows: slice, batch: int) -> Tensor:
+    """The part of a residual that belongs to some halves; one of a single half belongs to all."""
+    return residual if len(residual) == batch else residual[rows]
 
 
 def guide(halves: Tensor, guidance: float) -> Tensor:

@@ -88,6 +88,7 @@ class Animator:
         job: Job,
         *,
         energy: torch.Tensor | float | None = None,
+        motion: float | None = None,
         strengths: Strengths = AS_TRAINED,
     ) -> torch.Tensor:
         """The clips of a job.
@@ -95,6 +96,7 @@ class Animator:
         Args:
             job: for n cases of f frames.
             energy: motion energy that the scenes are to have, one for all or (n,); None tells nothing.
+            motion: what `--motion` would be; it sets energy and start noise.
             strengths: of the model's parts.
 
         Returns:
@@ -103,6 +105,8 @@ class Animator:
         begin, pipeline, options = time.perf_counter(), self.pipeline, self.options
         frames = job.pose.shape[1]
         pipeline.loras.use(options.lora)
+        if motion is not None:
+            energy = pipeline.preset.energy(motion)
         scheduler = make_scheduler(options.scheduler, pipeline.scheduler)
         set_timesteps(scheduler, self.steps, pipeline.device)
         encoded, starts = [], []
@@ -116,7 +120,7 @@ class Animator:
             starts.append(
                 start_latents(
                     found.reference, frames, scheduler,
-                    generator=generator, shared_noise=pipeline.preset.shared_noise,
+                    generator=generator, shared_noise=pipeline.preset.noise_share(motion),
                 )
             )  # fmt: skip
         joined = _joined(encoded)

@@ -77,7 +77,7 @@ class Bench:
         cases, units, read = list(work.cases), work.units, self.reader
         batch = self._rendered(self._params(cases))
         truth, job = Truth.of(batch), own_job(batch, cases)
-        videos = {name: self._animated(job, energy=self._energy(name, batch)) for name in work.told}
+        videos = {name: self._animated(job, **_told(name, batch)) for name in work.told}
         ablated = {name: self._animated(job, strengths=ABLATIONS[name]) for name in work.ablations}
         copied = batch.frames[:, :1].float().expand_as(truth.frames)
         made = {unit: _Made() for unit in units}
@@ -191,11 +191,6 @@ class Bench:
             params, size=self.size, device=pipeline.device, landmarks=pipeline.preset.landmarks
         )
 
-    def _energy(self, told: str, batch: SyntheticBatch) -> torch.Tensor | float | None:
-        if told == "none":
-            return None
-        return batch.motion_energy if told == "true" else self.animator.pipeline.preset.energy(float(told))
-
     def _animated(self, job: Job, **given: Any) -> torch.Tensor:
         video = self.animator(job, **given)
         self.on_clips(len(video))
@@ -225,3 +220,10 @@ class _Made:
     def __init__(self) -> None:
         self.blocks: dict[str, list[Measured]] = {}
         self.files: dict[int, tuple[str, ...]] = {}
+
+
+def _told(name: str, batch: SyntheticBatch) -> dict[str, Any]:
+    """What the model is told of motion: nothing, each clip's true energy, or what the knob says."""
+    if name == "none":
+        return {}
+    return {"energy": batch.motion_energy} if name == "true" else {"motion": float(name)}

@@ -127,7 +127,7 @@ class NoiseConfig:
     shared: float = 0.0
     """Share of the noise's variance that all frames of a clip have in common (see `sampling.mix_noise`)."""
     timestep_shift: float = 1.0
-    """Above 1, noisy timesteps are trained more often (Esser et al. 2024, section 5.3.2): there the reference alone tells
+    """Above 1, noisy timesteps are trained more often (Esser et al. 2024, section 5.3.2): there only the reference says
     what a frame looks like, while in the others most of it shows through. 1 draws them evenly."""
 
 

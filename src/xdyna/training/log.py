@@ -46,8 +46,10 @@ class TrainLog:
         rate: float,
         clips: int,
         share: float,
+        made: int,
     ) -> None:
-        """Count one step in; write when it is time."""
+        """Count one step in; write when it is time. `made` is how many clips the stage's pools have made so far: fewer
+        fresh ones than `refresh` asks for mean that old ones are seen too often."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach().float()
         self.count += 1
@@ -57,6 +59,7 @@ class TrainLog:
             "rate": rate,
             "share": round(share, 4),
             "clips": clips,
+            "made": made,
         }
         if time.monotonic() - self.since >= self.runtime.log_seconds:
             self.write()

@@ -291,6 +291,7 @@ class Trainer:
                     rate=rate,
                     clips=clips * self.processes.count,
                     share=share,
+                    made=pool.cursor * pool.chunk * self.processes.count,
                 )
             agreed = alone or steps % SYNC_STEPS == 0
             if agreed and seconds - saved > self.config.runtime.save_seconds:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models.low_rank import multiplied
@@ -126,12 +127,14 @@ class Loras:
             names: each "PATH_OR_HUB_ID" or "PATH_OR_HUB_ID:SCALE"; the name may be `OWN`.
 
         Raises:
-            OptionError: a name that cannot be read.
+            OptionError: a name that cannot be read, or a network whose weights are held in 8 bits.
             WeightsError: a file that does not fit; the weights are as they were then.
         """
         choices = [LoraChoice.parse(name) for name in (*self._kept, *names)]
         if not choices and not self._active:
             return
+        if any(parametrize.is_parametrized(module) for module in self.network.modules()):
+            raise OptionError("--lora", "does not go with weights held in 8 bits", "Leave --weights away")
         files = [self.find(choice.name) for choice in choices]
         digests = [file_hash(path) for path in files]
         if list(zip(choices, digests, strict=True)) == [(c, lora.hash) for c, lora in self._active]:

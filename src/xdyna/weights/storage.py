@@ -145,7 +145,7 @@ def quantise(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn weights into 8-bit integers with one scale for each output channel.
 
     Args:
-        tensor: floating, two or more dimensions, output channels first.
+        tensor: floating, two or more dimensions, output channels first, on any device.
 
     Returns:
         values: int8, the tensor's shape, in [-127, 127].
@@ -155,7 +155,7 @@ def quantise(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Raises:
         WeightsError: the tensor holds NaN or infinity.
     """
-    flat = tensor.detach().to("cpu", torch.float32).flatten(1)
+    flat = tensor.detach().to(torch.float32).flatten(1)
     peak = flat.abs().amax(dim=1)
     if not bool(torch.isfinite(peak).all()):
         raise WeightsError(
@@ -208,7 +208,7 @@ def pack(tensors: Mapping[str, torch.Tensor], storage: str) -> tuple[dict[str, L
 
 
 def _quantised(tensor: torch.Tensor, part: int) -> torch.Tensor:
-    return quantise(tensor)[part]
+    return quantise(tensor.cpu())[part]
 
 
 class TensorFile:
