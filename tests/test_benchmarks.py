@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import full_size, full_size_ways, real_pairs
+from benchmarks import fewer_steps, full_size, full_size_ways, real_pairs
 
 from tests import tiny
 from xdyna import media
@@ -97,6 +97,21 @@ def test_full_size_runs_at_a_small_width(tmp_path: Path, capsys: pytest.CaptureF
     assert "| window step s |" in (out / "full.md").read_text()
     assert "official" in (out / "full.csv").read_text()
     assert "channels-last" in capsys.readouterr().out
+
+
+def test_savings_are_measured_against_the_exact_loop(tmp_path: Path) -> None:
+    model = str(tiny.tiny_model(tmp_path / "model"))
+    out = tmp_path / "rows.json"
+    rows = fewer_steps.main(
+        ["--model", model, "--cases", "1", "--frames", "3", "--steps", "4", "--rounds", "1", "--size", "64",
+         "-o", str(out)]
+    )  # fmt: skip
+    found = {row["way"]: row for row in rows}
+    assert list(found) == list(fewer_steps.WAYS)
+    assert 0 < found["cache 2"]["relative error"] < found["cache 3"]["relative error"] + 0.5
+    assert found["interval"]["relative error"] < 1e-4, "both halves read the same"
+    assert found["exact"]["seconds"] > 0
+    assert json.loads(out.read_text())[1:] == rows
 
 
 def test_a_way_that_fails_is_reported_and_the_others_go_on(

@@ -255,7 +255,7 @@ def _record(
         "options": dataclasses.asdict(options),
         # before the model's own values were filled in: what `xdyna batch` knows a job by
         "asked": dataclasses.asdict(asked),
-        "model": {"name": pipeline.name, "sha256": pipeline.hash},
+        "model": {"name": pipeline.name, "sha256": pipeline.hash, "loras": pipeline.loras.describe()},
         "result": {
             "file": output.name,
             "frames": animation.count,

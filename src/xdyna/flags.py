@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xdyna.options import flag_of, value_type
+from xdyna.options import flag_of, item_types, value_type
 
 
 def add_verb(
@@ -33,6 +33,16 @@ def add_options(parser: argparse.ArgumentParser, options: type, *, only: Sequenc
         settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": rules["help"].replace("%", "%%")}
         if kind is bool:
             settings["action"] = argparse.BooleanOptionalAction
+        elif kind is tuple and rules["repeat"]:
+            settings |= {"action": _Again, "metavar": rules["metavar"]}
+        elif kind is tuple and item_types(options, entry.name)[-1] is not Ellipsis:
+            items = item_types(options, entry.name)
+            settings |= {
+                "nargs": len(items),
+                "type": items[0],
+                "action": _Together,
+                "metavar": rules["metavar"],
+            }
         elif kind is tuple:
             default: Any = entry.default
             settings |= {"nargs": "+", "action": _Several, "metavar": rules["metavar"] or "NAME"}
@@ -52,6 +62,20 @@ class _Several(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         found = [part for value in values for part in value.split(",") if part]
         setattr(namespace, self.dest, tuple(dict.fromkeys(found)))
+
+
+class _Again(argparse.Action):
+    """One value of an option that may be given several times; all of them, as a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), values))
+
+
+class _Together(argparse.Action):
+    """A fixed number of values, as a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
 
 
 def given_options(chosen: argparse.Namespace, options: type) -> dict[str, Any]:

@@ -19,6 +19,7 @@ ALIGN_MODES = ("retarget", "rigid", "none")
 DETECTORS = ("mediapipe", "dwpose", "given")
 FACE_MODES = ("tracked", "official")
 LOOPS = ("closed", "open")
+PRESETS = ("fast",)
 DTYPES = ("auto", "float32", "float16", "bfloat16", "fp32", "fp16", "bf16")
 FUSINGS = ("auto", "never", "half", "always")
 WEIGHTS = ("full", "int8", "fp8")
@@ -32,9 +33,10 @@ def option(
     choices: tuple[str, ...] | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
-    metavar: str | None = None,
+    metavar: str | tuple[str, ...] | None = None,
+    repeat: bool = False,
 ) -> Any:
-    """A dataclass field that is also a command-line flag."""
+    """A dataclass field that is also a command-line flag; with `repeat`, one that may be given several times."""
     return field(
         default=default,
         metadata={
@@ -44,6 +46,7 @@ def option(
             "minimum": minimum,
             "maximum": maximum,
             "metavar": metavar,
+            "repeat": repeat,
         },
     )
 
@@ -85,6 +88,13 @@ class AnimateOptions:
         metavar="WxH",
     )
 
+    preset: str | None = option(
+        None,
+        "fast: 4 to 8 steps, one guidance half. The embedded model needs nothing more; published weights need an "
+        "LCM-LoRA named by --lora. Fills only options that are not given",
+        group=SAMPLING,
+        choices=PRESETS,
+    )
     steps: int | None = option(None, "denoising steps", group=SAMPLING, minimum=1, maximum=1000)
     guidance: float | None = option(
         None, "classifier-free guidance; 1 runs one half only and is twice as fast", group=SAMPLING, minimum=0
@@ -94,6 +104,30 @@ class AnimateOptions:
         "any diffusers scheduler by name: ddim, dpmsolver++, euler, unipc, lcm, ... or its class name",
         group=SAMPLING,
         metavar="NAME",
+    )
+    lora: tuple[str, ...] = option(
+        (),
+        "a LoRA file (safetensors, diffusers' or kohya's layout) or hub id, with its strength after a colon; may be "
+        "given several times. 'fast' is the model's own for few steps, if it has one",
+        group=SAMPLING,
+        metavar="PATH[:SCALE]",
+        repeat=True,
+    )
+    cache: int = option(
+        1,
+        "run the whole denoiser in every Nth step only and reuse its deep features in between (DeepCache): faster, "
+        "not quite the same result; 1 is exact",
+        group=SAMPLING,
+        minimum=1,
+        maximum=10,
+    )
+    guidance_interval: tuple[float, float] | None = option(
+        None,
+        "guide only between these shares of the noise schedule (0 = clean, 1 = pure noise); outside, one half runs",
+        group=SAMPLING,
+        minimum=0,
+        maximum=1,
+        metavar=("LO", "HI"),
     )
     seed: int = option(0, "same seed, same bytes on the same machine", group=SAMPLING, minimum=0)
     prompt: str = option("", "text prompt, for models with a text encoder", group=SAMPLING)
@@ -205,6 +239,10 @@ class AnimateOptions:
             )
         if self.size is not None:
             parse_size(self.size)
+        if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
+            raise OptionError(
+                "--guidance-interval", f"got {self.guidance_interval}, LO is above HI", "Swap them"
+            )
 
 
 def parse_size(text: str) -> tuple[int, int] | int:
@@ -237,6 +275,25 @@ def value_type(options: type, name: str) -> type:
     return typing.cast(type, typing.get_origin(hint) or hint)
 
 
+def item_types(options: type, name: str) -> tuple[Any, ...]:
+    """What a tuple field holds: (str, ...) for any number of strings, (float, float) for two numbers."""
+    hint = typing.get_type_hints(options)[name]
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    return typing.get_args(hint)
+
+
+def _check_items(flag: str, value: tuple[Any, ...], kinds: tuple[Any, ...]) -> None:
+    if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+        raise OptionError(flag, f"got {len(value)} values, it takes {len(kinds)}")
+    for one in value:
+        number = kinds[0] is float and isinstance(one, int) and not isinstance(one, bool)
+        if not number and not isinstance(one, kinds[0]):
+            raise OptionError(flag, f"got {one!r}, it must be of type {kinds[0].__name__}")
+        if one != one:
+            raise OptionError(flag, "got nan, it must be a number")
+
+
 def check(options: Any) -> None:
     """Refuse values of a wrong type or outside what a field's metadata allows.
 
@@ -253,16 +310,19 @@ def check(options: Any) -> None:
         number = expected is float and isinstance(value, int) and not isinstance(value, bool)
         if not number and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
             raise OptionError(flag, f"got {value!r}, it must be of type {expected.__name__}")
+        if expected is tuple:
+            _check_items(flag, value, item_types(type(options), entry.name))
         if expected is float and value != value:
             raise OptionError(flag, "got nan, it must be a number")
         choices, low, high = rules.get("choices"), rules.get("minimum"), rules.get("maximum")
         wrong = [one for one in (value if expected is tuple else (value,)) if choices and one not in choices]
         if choices and wrong:
             raise OptionError(flag, f"got {wrong[0]!r}, allowed are {', '.join(choices)}")
-        if low is not None and value < low:
-            raise OptionError(flag, f"got {value}, it must be at least {low}")
-        if high is not None and value > high:
-            raise OptionError(flag, f"got {value}, it must be at most {high}")
+        for one in value if expected is tuple else (value,):
+            if low is not None and one < low:
+                raise OptionError(flag, f"got {one}, it must be at least {low}")
+            if high is not None and one > high:
+                raise OptionError(flag, f"got {one}, it must be at most {high}")
 
 
 def from_mapping(options: type, values: Mapping[str, Any], *, source: str) -> Any:
@@ -275,7 +335,13 @@ def from_mapping(options: type, values: Mapping[str, Any], *, source: str) -> An
     unknown = sorted(set(values) - known)
     if unknown:
         raise OptionError(source, f"unknown option {unknown[0]!r}", f"Known are: {', '.join(sorted(known))}")
-    return options(**values)
+    # JSON and TOML have lists only
+    tuples = {name for name in values if value_type(options, name) is tuple}
+    given = {
+        name: tuple(value) if name in tuples and isinstance(value, list) else value
+        for name, value in values.items()
+    }
+    return options(**given)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from xdyna.errors import OptionError
 from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, return_memory, timed
 from xdyna.models import check_reference_parts
 from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.presets import fill_options
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
     ALONE,
@@ -29,6 +30,7 @@ from xdyna.sampling import (
     Networks,
     Recorded,
     Recorder,
+    Shortcuts,
     Tokens,
     WindowPlan,
     decode_latents,
@@ -41,6 +43,7 @@ from xdyna.sampling import (
     set_timesteps,
     start_latents,
 )
+from xdyna.weights.lora import Loras
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ class XDynaPipeline:
         self.reference_net, self.reference_encoder = reference_net, reference_encoder
         self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
         self.device, self.graphs = next(unet.parameters()).device, False
+        self.loras = Loras(unet)
         self.hosts: Hosts = ALONE
         self.lent: frozenset[str] = frozenset()
         """Parts that lie in main memory and are lent to the device for their work."""
@@ -154,7 +158,12 @@ class XDynaPipeline:
         pipeline = cls(**components, preset=preset, name=str(name), hash=weights.folder_hash(folder))
         pipeline.device, pipeline.graphs = target, graphs and target.type == "cuda"
         pipeline.lent = weights.lent_parts(target, offload=offload)
+        pipeline.loras = Loras(pipeline.unet, folder=folder, model_hash=pipeline.hash)
         return pipeline
+
+    def load_lora(self, path: str | Path, *, scale: float = 1.0) -> None:
+        """Let a LoRA act in every run from now on, so strongly; 0 takes it out. See `weights.lora.Loras.keep`."""
+        self.loras.keep(str(path), scale=scale)
 
     # ------------------------------------------------------------------------------------ running
 
@@ -258,16 +267,10 @@ class XDynaPipeline:
         """Every None that means "the model's own" replaced by the model's preset."""
         maximum = getattr(self.unet.config, "motion_max_length", 24)
         if options.window > maximum:
-            raise OptionError(
-                "--window", f"got {options.window}, this model's motion modules see {maximum} at most"
-            )
-        self.preset.energy(options.motion)  # speak before any work is done
-        return replace(
-            options,
-            steps=options.steps or self.preset.steps,
-            guidance=self.preset.guidance if options.guidance is None else options.guidance,
-            scheduler=options.scheduler or type(self.scheduler).__name__,
-        )
+            told = f"got {options.window}, this model's motion modules see {maximum} at most"
+            raise OptionError("--window", told)
+        own = type(self.scheduler).__name__
+        return fill_options(options, model=self.preset, scheduler=own, loras=self.loras)
 
     @torch.inference_mode()
     def encode(
@@ -322,15 +325,13 @@ class XDynaPipeline:
         options = prepared.options
         assert options.steps is not None
         assert options.guidance is not None
+        self.loras.use(options.lora)
         scheduler = make_scheduler(options.scheduler, self.scheduler)
         set_timesteps(scheduler, options.steps, self.device)
         latents = start_latents(
-            encoded.reference,
-            prepared.conditions.frames,
-            scheduler,
-            generator=generator,
-            shared_noise=self.preset.noise_share(options.motion),
-        )
+            encoded.reference, prepared.conditions.frames, scheduler,
+            generator=generator, shared_noise=self.preset.noise_share(options.motion),
+        )  # fmt: skip
 
         def on_window(done: int, total: int) -> None:
             if progress is not None:
@@ -340,11 +341,8 @@ class XDynaPipeline:
             return denoise(
                 networks,
                 scheduler,
-                reference=encoded.reference,
-                latents=latents,
-                reference_features=encoded.features,
-                tokens=encoded.tokens,
-                negative=encoded.negative,
+                reference=encoded.reference, latents=latents, reference_features=encoded.features,
+                tokens=encoded.tokens, negative=encoded.negative,
                 controls=prepared.controls(self.preset, self.device),
                 guidance=options.guidance,
                 reference_scale=options.reference_scale,
@@ -352,8 +350,9 @@ class XDynaPipeline:
                 plan=WindowPlan(options.window, options.overlap, options.loop),
                 generator=generator,
                 hosts=self.hosts,
+                shortcuts=Shortcuts(options.cache, options.guidance_interval),
                 on_window=on_window,
-            )
+            )  # fmt: skip
 
     def decode(
         self, latents: Tensor, *, progress: Progress | None = None, timings: dict[str, float] | None = None

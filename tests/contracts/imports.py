@@ -13,7 +13,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"media", "options", "windows", "models", "conditions"}),
     frozenset({"sampling", "weights", "machine", "driving", "flags"}),
-    frozenset({"convert", "data", "condition_clips", "evaluation"}),
+    frozenset({"convert", "data", "condition_clips", "evaluation", "presets"}),
     frozenset({"runs", "ranks"}),
     frozenset({"pipeline"}),
     frozenset({"training", "animate", "synthbench"}),

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from xdyna.models import Denoiser, fused
 from xdyna.models.fusing import fuse
+from xdyna.models.low_rank import LowRankDeltas
 from xdyna.training.config import TrainConfig
+from xdyna.training.distill import StudentLearner
 from xdyna.training.networks import build_networks
 from xdyna.training.norms import HalfGroupNorm, HalfLayerNorm, halve_norms
 
@@ -97,3 +99,36 @@ def test_in_half_precision_no_norm_goes_the_plain_way(
     assert not missed
     for one, other, exact in zip(quick, plain, true, strict=True):
         assert apart(one, exact) < 2 * apart(other, exact) + 1e-3, "no more rounding than without"
+
+
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_a_student_learns_the_same(smoke_config: TrainConfig, convolutions: bool) -> None:
+    """Low-rank changes reach the fused layers, whose own weights stay as they are."""
+    found = []
+    for fusing in ("never", "always"):
+        made = network(smoke_config, "clips", fusing=fusing).requires_grad_(False)
+        assert isinstance(made, Denoiser)
+        torch.manual_seed(4)
+        changes = LowRankDeltas(made.unet, rank=2, convolutions=convolutions)
+        for name, parameter in changes.named_parameters():
+            nn.init.normal_(parameter, std=0.1 if "lora_B" in name else 0.5)
+        learner = StudentLearner(made, changes.to(DEVICE))
+        output = answer(learner, smoke_config)
+        output.square().mean().backward()
+        gradients = [p.grad.flatten() for p in changes.parameters() if p.grad is not None]
+        found.append((output.detach(), torch.cat(gradients)))
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours - theirs).norm() < 2e-3 * theirs.norm()
+
+
+def answer(learner: StudentLearner, config: TrainConfig) -> Tensor:
+    """A student's output for a batch drawn here."""
+    torch.manual_seed(3)
+    latents = config.model.latent_channels
+    times = torch.tensor([499, 999], device=DEVICE)
+    given = {
+        "reference": torch.randn(2, latents, 8, 8).to(DEVICE),
+        "pose": torch.rand(2, 2, 3, 64, 64).to(DEVICE),
+    }
+    output: Tensor = learner(torch.randn(2, latents, 2, 8, 8).to(DEVICE), times, given)
+    return output

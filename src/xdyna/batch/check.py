@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from xdyna import media, weights
 from xdyna.animate import file_digest
@@ -11,6 +12,7 @@ from xdyna.batch.jobs import PATHS, Job
 from xdyna.driving import open_driving
 from xdyna.errors import InputError, OutputError
 from xdyna.options import AnimateOptions
+from xdyna.weights.lora import LoraChoice
 
 IRRELEVANT = frozenset({"device", "offload", "fusing", "graphs", "overwrite", "model", "compare"})
 """Options that do not decide what a result looks like, or that are compared otherwise."""
@@ -53,24 +55,31 @@ def _differences(job: Job, settings: Path) -> list[str]:
         model = record["model"]["sha256"]
     except (InputError, KeyError, TypeError, AttributeError):
         return ["its settings file"]
-    wanted = {
-        name: value for name, value in dataclasses.asdict(job.options).items() if name not in IRRELEVANT
-    }
+    wanted = {name: value for name, value in _plain(job.options).items() if name not in IRRELEVANT}
     # an option that the run did not know yet had its default
-    known = dataclasses.asdict(AnimateOptions()) | asked
+    known = _plain(AnimateOptions()) | asked
     different = [name for name in wanted if known[name] != wanted[name]]
     different += [name for name in asked if name not in wanted]
     different += [
         name for name, path in (("image", job.image), ("video", job.video)) if _digest(path) != inputs[name]
     ]
     written = settings.stat().st_mtime
-    for name in PATHS:
-        value = getattr(job.options, name)
+    paths = [(name, getattr(job.options, name)) for name in PATHS]
+    paths += [("lora", LoraChoice.parse(lora).name) for lora in job.options.lora]
+    for name, value in paths:
         if value is not None and _newest(Path(value)) > written:
             different.append(name)
     if not different and weights.folder_hash(weights.resolve(job.options.model)) != model:
         different.append("model")
     return different
+
+
+def _plain(options: AnimateOptions) -> dict[str, Any]:
+    """Options as JSON gives them back, which knows lists only."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(options).items()
+    }
 
 
 def _digest(path: Path) -> str | None:

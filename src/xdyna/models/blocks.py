@@ -161,12 +161,17 @@ class DownBlock(Block):
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
         """((b f) c h w) -> what goes on down, and the skips: each layer's output and the downsampler's."""
+        x, skips = self.layers(x, context)
+        for downsampler in self.downsamplers:
+            x = downsampler(x)
+            skips.append(x)
+        return x, skips
+
+    def layers(self, x: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
+        """The same without the downsampler."""
         skips = []
         for index in range(len(self.resnets)):
             x = self.run_layer(index, x, context)
-            skips.append(x)
-        for downsampler in self.downsamplers:
-            x = downsampler(x)
             skips.append(x)
         return x, skips
 
@@ -216,8 +221,16 @@ class UpBlock(Block):
 
         `skips` is a stack from which the level's own are taken.
         """
+        return self.upsample(self.layers(x, skips, context), skips)
+
+    def layers(self, x: Tensor, skips: list[Tensor], context: Context) -> Tensor:
+        """The same without the upsampler."""
         for index in range(len(self.resnets)):
             x = self.run_layer(index, torch.cat([x, skips.pop()], dim=1), context)
+        return x
+
+    def upsample(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """What `layers` gave, at the size of the next level's skips."""
         for upsampler in self.upsamplers:
             x = upsampler(x, size=(skips[-1].shape[2], skips[-1].shape[3]))
         return x

@@ -6,7 +6,7 @@ ReferenceNet once for all steps; a test holds the two against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,7 @@ class Denoiser(nn.Module):
         face_scale: float | Tensor = 1.0,
         motion: Tensor | float | None = None,
         temporal: bool = True,
+        residuals: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Predict the driven frames.
 
@@ -98,11 +99,48 @@ class Denoiser(nn.Module):
             face_scale: strength of the S-Face ControlNet, likewise.
             motion: motion energy, or (b) one for each clip, for a denoiser that can be told; see `XDynaUNet`.
             temporal: False skips the motion modules.
+            residuals: what `residuals` gave for the same call, where it is known already.
 
         Returns:
             (b c f h w)
         """
         features = None if self.reference_net is None else self.reference_net(reference, text)
+        if residuals is None:
+            residuals = self.residuals(
+                noisy, timesteps, reference=reference, pose=pose, face=face, reference_pose=reference_pose,
+                text=text, pose_scale=pose_scale, face_scale=face_scale,
+            )  # fmt: skip
+        output = self.unet(
+            self.unet.with_reference(noisy, reference),
+            timesteps,
+            self._tokens(reference, text, image_features),
+            down_residuals=residuals[:-1] if residuals else None,
+            mid_residual=residuals[-1] if residuals else None,
+            reference_features=features,
+            reference_scale=reference_scale,
+            temporal=temporal,
+            motion=motion,
+        )
+        return output[:, :, self.unet.reference_frames :]
+
+    def residuals(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        *,
+        reference: Tensor,
+        pose: Tensor | None = None,
+        face: Tensor | None = None,
+        reference_pose: Tensor | None = None,
+        text: Tensor | None = None,
+        pose_scale: float | Tensor = 1.0,
+        face_scale: float | Tensor = 1.0,
+    ) -> list[Tensor]:
+        """What both ControlNets say together; arguments as those of `forward`.
+
+        Returns:
+            (b c r+f h w) of each skip, then of the mid block; an empty list where no ControlNet runs.
+        """
         sample, lead = self.unet.with_reference(noisy, reference), self.unet.reference_frames
         residuals: list[Tensor] = []
         for network, condition, scale, first in (
@@ -118,18 +156,7 @@ class Denoiser(nn.Module):
                 added = run_controlnet(network, noisy, timesteps, condition, text=text, scale=scale)
                 added = [led_in(value, lead) for value in added]
             residuals = [a + b for a, b in zip(residuals, added, strict=True)] if residuals else added
-        output = self.unet(
-            sample,
-            timesteps,
-            self._tokens(reference, text, image_features),
-            down_residuals=residuals[:-1] if residuals else None,
-            mid_residual=residuals[-1] if residuals else None,
-            reference_features=features,
-            reference_scale=reference_scale,
-            temporal=temporal,
-            motion=motion,
-        )
-        return output[:, :, lead:]
+        return residuals
 
     def reference_parameters(self) -> dict[str, nn.Parameter]:
         """What the way of the reference adds to Stable Diffusion, by name: what stage 1 trains for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models.attention import AttentionOptions, Context
-from xdyna.models.blocks import BlockOptions
+from xdyna.models.blocks import BlockOptions, DownBlock, UpBlock
 from xdyna.models.levels import check_groups, check_levels, make_levels, spatial_transformers
 from xdyna.models.motion import MotionStrength
 from xdyna.models.norms import ClipGroupNorm
@@ -59,6 +60,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         reference_frames: frames of the reference at the front of every clip, 1 or 0.
         reads_features: whether self-attention reads what a `ReferenceNet` saw.
         reads_tokens: whether the image tokens are all that is known of the reference.
+        outer_skips: how many skips, the first ones, belong to the outermost level.
 
     Raises:
         OptionError: options that do not fit each other.
@@ -146,7 +148,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             options=options,
         )
         self.down_blocks, self.mid_block, self.up_blocks = parts.down_blocks, parts.mid_block, parts.up_blocks
-        self._skips = parts.skips
+        self._skips, self.outer_skips = parts.skips, layers_per_block + 1
         self.conv_norm_out = ClipGroupNorm(norm_num_groups, widths[0], eps=norm_eps)
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
         self._self_attentions = len(spatial_transformers(self))
@@ -173,7 +175,9 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         reference_scale: float | Tensor = 1.0,
         temporal: bool = True,
         motion: Tensor | float | None = None,
-    ) -> Tensor:
+        deep: Tensor | None = None,
+        keep_deep: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Predict all frames; what comes out for a reference frame means nothing.
 
         Args:
@@ -188,16 +192,20 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             temporal: False skips the motion modules; then f may be anything.
             motion: how lively the scene is to be, for a network built with `motion_condition`: the motion energy
                 (see `models.motion.MotionStrength`), one for all or (b), NaN for "not told"; None tells nothing.
+            deep: what an earlier call with `keep_deep` kept of the same clip: all levels but the outermost are then
+                left out (DeepCache, Ma et al. 2023). Of `down_residuals`, the first `outer_skips` are wanted then, and
+                no `mid_residual`.
+            keep_deep: also return what `deep` takes.
 
         Returns:
-            (b out_channels r+f h w)
+            (b out_channels r+f h w); with `keep_deep` also what the deep levels say, ((b r+f) c h/2 w/2).
 
         Raises:
             OptionError: more frames than the motion modules know, or `motion` for a network without it.
             WeightsError: residuals of a ControlNet, or features of a ReferenceNet, that do not fit.
         """
         batch, _, frames, _, _ = sample.shape
-        self._check_call(frames, temporal, down_residuals)
+        self._check_call(frames, temporal, down_residuals, self._skips if deep is None else self.outer_skips)
         self._check_features(reference_features, reference_scale)
         time = torch.as_tensor(timestep, device=sample.device).expand(batch)
         context = Context(
@@ -212,20 +220,29 @@ class XDynaUNet(ModelMixin, ConfigMixin):
 
         x = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
         skips = [x]
-        for block in self.down_blocks:
-            x, outputs = block(x, context)
-            skips += outputs
-        x = self.mid_block(x, context)
+        if deep is None:
+            for block in self.down_blocks:
+                x, outputs = block(x, context)
+                skips += outputs
+            x = self.mid_block(x, context)
+        else:
+            skips += cast(DownBlock, self.down_blocks[0]).layers(x, context)[1]
 
         if down_residuals is not None:
             skips = [_add(skip, r) for skip, r in zip(skips, down_residuals, strict=True)]
-        if mid_residual is not None:
+        if mid_residual is not None and deep is None:
             x = _add(x, mid_residual)
 
-        for block in self.up_blocks:
-            x = block(x, skips, context)
+        *lower, second, outermost = cast(list[UpBlock], self.up_blocks)
+        if deep is None:
+            for block in lower:
+                x = block(x, skips, context)
+            # kept before it is enlarged: a quarter of the memory, for one convolution more
+            deep = second.layers(x, skips, context)
+        x = outermost(second.upsample(deep, skips), skips, context)
         x = self.conv_out(self.conv_norm_out(x, frames=frames, silu=True))
-        return x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
+        prediction = x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
+        return (prediction, deep) if keep_deep else prediction
 
     def _embed(self, time: Tensor, motion: Tensor | float | None, sample: Tensor) -> Tensor:
         """Timesteps (b,) and motion energies -> the time embedding (b d)."""
@@ -237,7 +254,9 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         energy = torch.as_tensor(motion, dtype=torch.float32, device=sample.device).expand(len(sample))
         return embedding + self.motion_strength(energy).to(embedding.dtype)
 
-    def _check_call(self, frames: int, temporal: bool, down_residuals: Sequence[Tensor] | None) -> None:
+    def _check_call(
+        self, frames: int, temporal: bool, down_residuals: Sequence[Tensor] | None, skips: int
+    ) -> None:
         longest = self.config.motion_max_length
         if temporal and self.config.use_motion_modules and frames - self.reference_frames > longest:
             raise OptionError(
@@ -245,10 +264,10 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 f"{frames - self.reference_frames} frames at once, the motion modules know {longest} at most",
                 "Use shorter windows",
             )
-        if down_residuals is not None and len(down_residuals) != self._skips:
+        if down_residuals is not None and len(down_residuals) != skips:
             raise WeightsError(
                 "ControlNet",
-                f"it gives {len(down_residuals)} residuals, the denoiser has {self._skips} skips",
+                f"it gives {len(down_residuals)} residuals, the denoiser has {skips} skips",
                 "The two do not belong together: take both from the same model",
             )
 

@@ -32,6 +32,7 @@ from xdyna.sampling.latents import (
 from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
 from xdyna.sampling.recorded import Recorded, Recorder
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
+from xdyna.sampling.shortcuts import Shortcuts
 from xdyna.sampling.tokens import encode_image, encode_text
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Networks",
     "Recorded",
     "Recorder",
+    "Shortcuts",
     "Step",
     "Tokens",
     "WindowPlan",

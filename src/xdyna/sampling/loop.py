@@ -20,6 +20,7 @@ from xdyna.sampling.controls import (
     share_text,
 )
 from xdyna.sampling.hosts import ALONE, Hosts
+from xdyna.sampling.shortcuts import DeepCache, Shortcuts, of_halves
 from xdyna.windows import step_windows
 
 
@@ -59,6 +60,7 @@ def denoise(
     plan: WindowPlan | None = None,
     offsets: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
+    shortcuts: Shortcuts | None = None,
     hosts: Hosts = ALONE,
     on_window: Callable[[int, int], None] | None = None,
     on_step: Callable[[Step], None] | None = None,
@@ -82,6 +84,7 @@ def denoise(
         offsets: one window offset a step in place of the generator's draws.
         generator: CPU generator for window offsets and for schedulers that add noise; among several processes, in the
             same state in each.
+        shortcuts: approximate savings; none by default.
         hosts: the processes that share the windows of every step; all of them call this and get the same result.
         on_window: called with (windows done, windows in all) of this process's share of the whole run.
         on_step: called after every step.
@@ -90,21 +93,26 @@ def denoise(
         (b c f h w) float32 clean latents.
     """
     plan, controls, tokens = plan or WindowPlan(), controls or Controls(), tokens or Tokens()
-    halves = [tokens] if guidance == 1 or negative is None else share_text([negative, tokens])
+    shortcuts = shortcuts or Shortcuts()
+    both = [tokens] if guidance == 1 or negative is None else share_text([negative, tokens])
     if motion is not None:  # once, since each copy to a device may wait for it
         motion = torch.as_tensor(motion, dtype=torch.float32, device=latents.device)
     latents, frames = hosts.same(latents), latents.shape[2]
     extra = _step_arguments(scheduler, generator)
-    done, steps = 0, len(scheduler.timesteps)
+    done, steps, guided = 0, len(scheduler.timesteps), shortcuts.guided(scheduler)
+    cache = DeepCache(shortcuts.cache, skips=networks.unet.outer_skips, batch=len(latents))
     for index, timestep in enumerate(scheduler.timesteps):
         offset = offsets[index] if offsets is not None else _draw_offset(plan, generator)
+        halves = both if guided[index] else both[-1:]
+        offset = cache.begin(index, offset=offset, halves=len(halves))
         windows = step_windows(frames, size=plan.size, overlap=plan.overlap, loop=plan.loop, offset=offset)
         scaled = scheduler.scale_model_input(latents, timestep)
         mine = hosts.share(windows)
         residuals = ControlResiduals(networks, controls, scaled, timestep, halves, mine, reference)
         total = latents.new_zeros(len(halves), *latents.shape)
         for number, window in enumerate(mine):
-            down, mid = residuals.of_window(number)
+            kept = cache.recall(number, latents.device)
+            down, mid = residuals.of_window(number) if kept is None else (kept.down, None)
             prediction = predict(
                 networks.unet,
                 reference=reference,
@@ -115,7 +123,9 @@ def denoise(
                 mid_residual=mid,
                 reference_features=reference_features,
                 reference_scale=reference_scale,
-                motion=motion,
+                motion=of_halves(motion, len(halves), batch=len(latents)),
+                deep=None if kept is None else kept.deep,
+                keep=cache.keeper(number, down),
             )
             total[:, :, :, window] += prediction
             done += 1
@@ -145,6 +155,8 @@ def predict(
     reference_features: Sequence[Tensor] | None = None,
     reference_scale: float = 1.0,
     motion: Tensor | float | None = None,
+    deep: Tensor | None = None,
+    keep: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """The UNet's prediction for one window, the guidance halves in one batch, or one by one where they are large.
 
@@ -159,6 +171,8 @@ def predict(
         reference_features: (b n c) each, from a `ReferenceNet`.
         reference_scale: strength of the reference.
         motion: motion energy, see `denoise`.
+        deep: deep features of an earlier step, which are reused.
+        keep: is told this step's.
 
     Returns:
         (halves b c f h w) float32: a prediction for the reference is thrown away.
@@ -167,7 +181,7 @@ def predict(
     sample = unet.with_reference(latents, reference).to(dtype)
     batch, places = len(sample), len(sample) * sample[0, 0].numel()
     each = 1 if len(halves) * places > signals.PIXELS_AT_ONCE else len(halves)
-    outputs = []
+    outputs, deeps = [], []
     for begin in range(0, len(halves), each):
         part = halves[begin : begin + each]
         rows = slice(batch * begin, batch * (begin + each))
@@ -186,8 +200,15 @@ def predict(
             reference_features=features,
             reference_scale=reference_scale,
             motion=motion,
+            deep=None if deep is None else deep.unflatten(0, (len(halves) * batch, -1))[rows].flatten(0, 1),
+            keep_deep=keep is not None,
         )
+        if keep is not None:
+            output, found = output
+            deeps.append(found)
         outputs.append(output[:, :, unet.reference_frames :].float())
+    if keep is not None:
+        keep(torch.cat(deeps))
     return rearrange(torch.cat(outputs), "(g b) c f h w -> g b c f h w", g=len(halves))
 
 

@@ -18,6 +18,7 @@ from xdyna.runs import Encoded, Prepared
 from xdyna.sampling import (
     Controls,
     Networks,
+    Shortcuts,
     Tokens,
     WindowPlan,
     decode_latents,
@@ -56,14 +57,26 @@ class Animator:
         pipeline: the loaded model.
         steps: sampling steps; None takes the model's own.
         seed: added to the cases' own seeds.
+        preset, lora, cache: as the options of `xdyna animate`.
 
     Attributes:
         clips, seconds: how many clips it made, and how long that took.
     """
 
-    def __init__(self, pipeline: XDynaPipeline, *, steps: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pipeline: XDynaPipeline,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        preset: str | None = None,
+        lora: tuple[str, ...] = (),
+        cache: int = 1,
+    ) -> None:
         self.pipeline, self.seed = pipeline, seed
-        self.options = pipeline.fill(AnimateOptions(model=pipeline.name, steps=steps))
+        self.options = pipeline.fill(
+            AnimateOptions(model=pipeline.name, steps=steps, preset=preset, lora=lora, cache=cache)
+        )
         assert self.options.steps is not None
         assert self.options.guidance is not None
         self.steps, self.guidance = self.options.steps, self.options.guidance
@@ -91,6 +104,7 @@ class Animator:
         """
         begin, pipeline, options = time.perf_counter(), self.pipeline, self.options
         frames = job.pose.shape[1]
+        pipeline.loras.use(options.lora)
         if motion is not None:
             energy = pipeline.preset.energy(motion)
         scheduler = make_scheduler(options.scheduler, pipeline.scheduler)
@@ -136,6 +150,7 @@ class Animator:
             plan=WindowPlan(options.window, options.overlap, options.loop),
             offsets=torch.randint(0, options.window, (self.steps,), generator=draws).tolist(),
             generator=draws,
+            shortcuts=Shortcuts(options.cache),
         )
         video = torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])
         self.clips += len(video)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdyna.errors import OptionError
-from xdyna.options import DTYPES, MACHINE, RESULT, SAMPLING, check, option, parse_size
+from xdyna.options import DTYPES, MACHINE, PRESETS, RESULT, SAMPLING, check, option, parse_size
 
 SUITES = ("self", "cross", "scene", "knob", "parts", "sheets")
 FROZEN_CASES, FROZEN_FRAMES = 50, 16
@@ -47,6 +47,13 @@ class SynthbenchOptions:
         minimum=0,
         maximum=1,
     )
+    preset: str | None = option(
+        None, "fast: as `xdyna animate --preset fast`", group=SAMPLING, choices=PRESETS
+    )
+    lora: tuple[str, ...] = option(
+        (), "as `xdyna animate --lora`", group=SAMPLING, metavar="PATH[:SCALE]", repeat=True
+    )
+    cache: int = option(1, "as `xdyna animate --cache`", group=SAMPLING, minimum=1, maximum=10)
     steps: int | None = option(
         None, "denoising steps (default: the model's own)", group=SAMPLING, minimum=1, maximum=1000
     )

@@ -94,7 +94,10 @@ def measure(
         options: all settings; model, device, dtype and judge are not looked at.
         progress: called with (part, done, total).
     """
-    animator = Animator(pipeline, steps=options.steps, seed=options.seed)
+    animator = Animator(
+        pipeline, steps=options.steps, seed=options.seed, preset=options.preset, lora=options.lora,
+        cache=options.cache,
+    )  # fmt: skip
     tellable = pipeline.preset.motion_energy > 0
     if "knob" in options.suite and not tellable:
         logger.warning("knob: left out, this model cannot be told how lively a scene is")
@@ -162,12 +165,15 @@ def _settings(animator: Animator, reader: Reader, options: SynthbenchOptions) ->
     """All that decides what is measured of a case."""
     pipeline = animator.pipeline
     device = pipeline.device
+    pipeline.loras.use(animator.options.lora)
+    loras, cache = pipeline.loras.describe(), animator.options.cache
     return {
         "edition": EDITION, "version": __version__, "hash": pipeline.hash, "frames": options.frames,
         "size": list(_size(pipeline, options)), "steps": animator.steps, "seed": options.seed,
         "modelled_share": options.modelled_share,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "dtype": str(pipeline.unet.dtype).removeprefix("torch."), "networks": dict(reader.networks),
+        **({"loras": loras} if loras else {}), **({"cache": cache} if cache > 1 else {}),
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """`python -m xdyna.training`: train, export, split and join from a shell.
 
 python -m xdyna.training CONFIG -o RUN [--set a.b=c] [--max-minutes M]
-python -m xdyna.training export RUN OUT [--storage int8 | --split MIB]
+python -m xdyna.training export RUN OUT [--storage int8 | --split MIB | --student]
 python -m xdyna.training join PARTS OUT [--storage int8]
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from xdyna.errors import XdynaError
-from xdyna.training.checkpoints import export_model, export_split, join_split
+from xdyna.training.checkpoints import export_model, export_split, export_student, join_split
 from xdyna.training.loop import run
 
 STORAGES = ("int8", "bf16", "fp16", "fp32")
@@ -66,8 +66,13 @@ def _export(words: list[str]) -> int:
         "--split", type=int, metavar="MIB", help="write bf16 files of at most this size instead"
     )
     parser.add_argument("--no-judge", action="store_true", help="leave the judge out of the split files")
+    parser.add_argument(
+        "--student", action="store_true", help="write a LoRA file of what stage distill taught, nothing else"
+    )
     given = parser.parse_args(words)
-    if given.split:
+    if given.student:
+        export_student(given.run, given.output)
+    elif given.split:
         export_split(given.run, given.output, limit=given.split, with_judge=not given.no_judge)
     else:
         export_model(given.run, given.output, storage=given.storage)

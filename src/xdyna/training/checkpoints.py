@@ -28,7 +28,9 @@ from xdyna.training.config import TrainConfig
 from xdyna.training.config_file import build_config, load_config, to_dict
 from xdyna.training.networks import Networks, build_networks, build_scheduler
 from xdyna.training.record import CONFIG_FILE
-from xdyna.weights import load_components, read_index, resolve, save_model
+from xdyna.weights import folder_hash, load_components, read_index, resolve, save_model
+from xdyna.weights.lora import FAST_FILE
+from xdyna.weights.lora_file import write_lora
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def load_run(folder: str | Path, *, average: bool = True) -> tuple[TrainConfig, 
 def export_model(
     folder: str | Path, output: str | Path, *, storage: str = "int8", card: str | None = None
 ) -> None:
-    """Write a run's averaged weights as a model folder, and the judge beside it if there is one.
+    """Write a run's averaged weights as a model folder, with the LoRA for few steps if the run taught one.
 
     Args:
         folder: a run's output folder.
@@ -104,6 +106,31 @@ def export_model(
     """
     config, networks, _ = load_run(folder)
     write_model(config, networks, Path(output), storage=storage, card=card)
+    state = load_state(Path(folder))
+    if state is not None and "student" in state["networks"]:
+        changes = averaged(state["networks"], state["averages"])["student"]
+        base = folder_hash(output)
+        write_lora(Path(output) / FAST_FILE, changes, steps=config.student.steps, base=base)
+
+
+def export_student(folder: str | Path, output: str | Path) -> None:
+    """Write what stage `distill` taught as a LoRA file (bf16, diffusers' layout).
+
+    Args:
+        folder: a run's output folder.
+        output: the file; `fast.safetensors` in the teacher's folder is where `--preset fast` looks for it.
+
+    Raises:
+        InputError: no such run, or one without the stage.
+    """
+    folder, output = Path(folder), Path(output)
+    state = load_state(folder)
+    if state is None or "student" not in state["networks"]:
+        raise InputError(folder, "holds no run with stage distill", "Give the output folder of such a run")
+    config = load_config(folder / CONFIG_FILE)
+    changes = averaged(state["networks"], state["averages"])["student"]
+    base = folder_hash(resolve(config.initial)) if config.stages[0] == "distill" else ""
+    write_lora(output, changes, steps=config.student.steps, base=base)
 
 
 def export_split(

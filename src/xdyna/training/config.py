@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-STAGE_NAMES = ("autoencoder", "judge", "image", "clips", "stage1", "stage2")
+STAGE_NAMES = ("autoencoder", "judge", "image", "clips", "stage1", "stage2", "distill")
 """The stages there are; `stages.py` says what each trains."""
 
 
@@ -194,6 +194,19 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class StudentConfig:
+    """What stage `distill` makes: low-rank changes of the denoiser that let it do with fewer steps."""
+
+    steps: int = 4
+    """Denoising steps that the student is for."""
+    substeps: int = 2
+    """The teacher's steps that one of the student's is to equal."""
+    rank: int = 4
+    convolutions: bool = False
+    """Change convolutions as well as linear layers: more to learn with, a larger file."""
+
+
+@dataclass(frozen=True)
 class RuntimeConfig:
     """How it runs. None of these changes what is learned, apart from rounding."""
 
@@ -246,6 +259,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     autoencoder: StageConfig = field(default_factory=StageConfig)
     judge: StageConfig = field(default_factory=StageConfig)
@@ -253,6 +267,7 @@ class TrainConfig:
     clips: StageConfig = field(default_factory=StageConfig)
     stage1: StageConfig = field(default_factory=StageConfig)
     stage2: StageConfig = field(default_factory=StageConfig)
+    distill: StageConfig = field(default_factory=StageConfig)
 
     def stage(self, name: str) -> StageConfig:
         """The settings of the stage called `name`."""

@@ -160,6 +160,8 @@ def _check(config: TrainConfig, source: str) -> None:
         "Leave stage2 out",
     )
     _check_model(config, demand)
+    if "distill" in config.stages:
+        _check_student(config, demand)
     for where, share in (
         ("data.human_share", config.data.human_share),
         ("data.still_share", config.data.still_share),
@@ -195,6 +197,37 @@ def _check_stage(config: TrainConfig, name: str, demand: Any) -> None:
         f"{name}.schedule is {stage.schedule!r}",
         "Allowed are 'cosine', 'constant'",
     )
+
+
+def _check_student(config: TrainConfig, demand: Any) -> None:
+    student = config.student
+    for key in ("steps", "substeps", "rank"):
+        demand(
+            getattr(student, key) > 0,
+            f"student.{key} must be above 0, got {getattr(student, key)}",
+            "Change it",
+        )
+    demand(
+        student.steps * student.substeps <= 1000,
+        f"student.steps x student.substeps is {student.steps * student.substeps}, the schedule has 1000 timesteps",
+        "Lower one of them",
+    )
+    demand(
+        config.noise.zero_snr,
+        "stage distill needs noise.zero_snr",
+        "A student must begin at pure noise; other models take published LCM-LoRAs (docs/guides/fewer-steps.md)",
+    )
+    demand(
+        config.stages[0] != "distill" or bool(config.initial),
+        "stage distill comes first, but initial names no teacher",
+        "Set initial to a model folder, or to embedded",
+    )
+    for key in ("compile", "checkpoint_gradients"):
+        demand(
+            not getattr(config.runtime, key),
+            f"stage distill does not go with runtime.{key}",
+            "Set it to false",
+        )
 
 
 def _check_model(config: TrainConfig, demand: Any) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from xdyna.evaluation.judge import Judge
+from xdyna.models.low_rank import LowRankDeltas
 from xdyna.training.config import TrainConfig
 from xdyna.training.networks import Networks
 
@@ -25,6 +26,7 @@ class Run:
         generator: the one source of random numbers, on `device`.
         text: (1 n d) tokens of the empty prompt, for a model that reads text.
         empty_features: (1 n e) CLIP's features of an empty picture, for a model that reads them.
+        student: the changes that stage `distill` teaches, for a run that has it.
     """
 
     config: TrainConfig
@@ -35,10 +37,12 @@ class Run:
     generator: torch.Generator
     text: torch.Tensor | None = None
     empty_features: torch.Tensor | None = None
+    student: LowRankDeltas | None = None
 
     def modules(self) -> dict[str, nn.Module]:
-        """All networks by name, the judge included."""
-        return {**self.networks.named(), "judge": self.judge}
+        """All networks by name, the judge and the student's changes included."""
+        changes = {} if self.student is None else {"student": self.student}
+        return {**self.networks.named(), "judge": self.judge, **changes}
 
     def autocast(self) -> torch.autocast:
         """For frozen networks: bf16 on CUDA where the config asks for mixed precision; nothing elsewhere."""

@@ -1,7 +1,7 @@
 """The stages of training, as rows of a table: what trains, what is frozen, on which data, with which loss.
 
 `image` and `clips` train an embedded model's denoiser from scratch; `stage1` and `stage2` are the paper's (section 3.4;
-evaluation.md 1.2), on weights that exist already.
+evaluation.md 1.2), on weights that exist already. `distill` teaches a finished denoiser to do with fewer steps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from xdyna.training.config import StageConfig
+from xdyna.training.distill import StudentLearner, distill_losses, draw_steps
 from xdyna.training.learners import AutoencoderLearner, JudgeLearner
 from xdyna.training.pool import Pool
 from xdyna.training.run import Run
@@ -91,6 +92,11 @@ def _denoiser_learner(run: Run) -> nn.Module:
     return denoiser
 
 
+def _student_learner(run: Run) -> nn.Module:
+    assert run.student is not None
+    return StudentLearner(run.networks.denoiser(), run.student)
+
+
 STAGES: dict[str, Stage] = {
     "autoencoder": Stage(
         parameters=_of("vae"), learner=lambda run: AutoencoderLearner(run.networks.vae),
@@ -115,5 +121,9 @@ STAGES: dict[str, Stage] = {
     "stage2": Stage(
         parameters=_of("face_controlnet"), learner=_denoiser_learner,
         draw=draw_consecutive, losses=clip_losses, scatter=False, latents=True, humans_only=True,
+    ),
+    "distill": Stage(
+        parameters=_of("student"), learner=_student_learner,
+        draw=draw_steps, losses=distill_losses, scatter=False, latents=True,
     ),
 }  # fmt: skip

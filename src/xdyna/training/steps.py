@@ -7,6 +7,8 @@ replayed (`updates.py`).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -176,27 +178,34 @@ def _draw_timesteps(run: Run, count: int) -> torch.Tensor:
     return (total * shift * even / (1 + (shift - 1) * even)).long().clamp(max=total - 1)
 
 
-def _denoising_losses(run: Run, learner: nn.Module, batch: Batch, *, temporal: bool) -> Losses:
-    """Weighted squared error of the prediction; the reference's frame is not judged."""
-    alpha_bar = run.alphas_cumprod[batch["timesteps"]].view(-1, 1, 1, 1, 1)
-    clean, noise = batch["clean"], batch["noise"]
-    given: dict[str, torch.Tensor] = {
+def given_conditions(run: Run, batch: Batch) -> dict[str, Any]:
+    """What a denoiser is given besides the noisy clip and its timestep, by the names of `Denoiser.forward`."""
+    given: dict[str, Any] = {
         name: batch[name]
         for name in ("reference_pose", "pose_scale", "face_scale", "motion", "image_features")
         if name in batch
     }
     if run.text is not None:
-        given["text"] = run.text.expand(len(clean), -1, -1)
+        given["text"] = run.text.expand(len(batch["clean"]), -1, -1)
+    return {
+        "reference": batch["reference"],
+        "pose": batch["pose"],
+        "face": batch["face"] if run.networks.face_controlnet is not None else None,
+        # A number where nothing is ever dropped: it leaves attention its fast kernels.
+        "reference_scale": batch["reference_scale"] if run.config.loss.drop_reference else 1.0,
+        **given,
+    }
+
+
+def _denoising_losses(run: Run, learner: nn.Module, batch: Batch, *, temporal: bool) -> Losses:
+    """Weighted squared error of the prediction; the reference's frame is not judged."""
+    alpha_bar = run.alphas_cumprod[batch["timesteps"]].view(-1, 1, 1, 1, 1)
+    clean, noise = batch["clean"], batch["noise"]
     output = learner(
         add_noise(clean, noise, alpha_bar),
         batch["timesteps"],
-        reference=batch["reference"],
-        pose=batch["pose"],
-        face=batch["face"] if run.networks.face_controlnet is not None else None,
-        # A number where nothing is ever dropped: it leaves attention its fast kernels.
-        reference_scale=batch["reference_scale"] if run.config.loss.drop_reference else 1.0,
         temporal=temporal,
-        **given,
+        **given_conditions(run, batch),
     )
     prediction = run.config.noise.prediction
     target = prediction_target(clean, noise, alpha_bar, prediction=prediction)

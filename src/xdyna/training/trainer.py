@@ -32,6 +32,7 @@ from xdyna.training.checkpoints import (
 from xdyna.training.chunks import make_chunks
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.config_file import to_dict
+from xdyna.training.distill import make_student
 from xdyna.training.encoding import clip_encoders, encode_frames
 from xdyna.training.log import TrainLog
 from xdyna.training.networks import build_networks, build_scheduler
@@ -45,6 +46,9 @@ from xdyna.training.samples import sample_sheet
 from xdyna.training.schedule import learning_rate, share_done
 from xdyna.training.stages import STAGES, Stage
 from xdyna.training.updates import GraphedUpdate, PlainUpdate
+from xdyna.weights import folder_hash
+from xdyna.weights.lora import FAST_FILE
+from xdyna.weights.lora_file import write_lora
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +100,10 @@ class Trainer:
             alphas_cumprod=build_scheduler(config.noise).alphas_cumprod.to(device),
             generator=torch.Generator(device).manual_seed(config.seed + 1_000_003 * processes.rank),
         )
+        if "distill" in config.stages:
+            if processes.sharded:
+                raise OptionError("distill", "does not go with FSDP", "Start it with torchrun")
+            self.run.student = make_student(config, self.run.networks)
         self.progress = Progress()
         self.latents = {"scale": self.run.networks.vae.config.scaling_factor, "shift": 0.0}
         self.optimiser: torch.optim.Optimizer | None = None
@@ -441,16 +449,23 @@ class Trainer:
             network.requires_grad_(False).eval()
         set_latents(networks, self.latents)
         name = f"{stage}-{steps:07d}"
-        write_model(self.config, networks, self.folder / "models" / name, storage="bf16", card=None)
+        folder = self.folder / "models" / name
+        write_model(self.config, networks, folder, storage="bf16", card=None)
+        if "student" in weights:
+            base, student = folder_hash(folder), self.config.student
+            write_lora(folder / FAST_FILE, weights["student"], steps=student.steps, base=base)
         _keep_newest(self.folder / "models", self.config.runtime.keep)
-        if self.config.runtime.samples and STAGES[stage].latents and self.config.model.kind == "embedded":
+        # a sheet shows the networks themselves, which a student does not change
+        samples = self.config.runtime.samples if stage != "distill" else 0
+        if samples and STAGES[stage].latents and self.config.model.kind == "embedded":
             picture = sample_sheet(self.config, networks, self.run.device)
             TrainLog.show(self.folder, self.config.runtime, f"samples/{stage}", picture, steps=steps)
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Take up a state written by `_save`."""
         old, new = state["config"], to_dict(self.config)
-        for part in ("model", "noise", "stages", "seed"):
+        student = () if self.run.student is None else ("student",)
+        for part in ("model", "noise", "stages", "seed", *student):
             if json.dumps(old.get(part)) != json.dumps(new[part]):
                 raise OptionError(
                     str(self.folder), f"holds a run with other settings of {part!r}",

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -74,7 +74,7 @@ def resolve(name: str | Path) -> Path:
     elif (models_dir() / text / INDEX_NAME).is_file():
         folder = models_dir() / text
     elif match := _HUB_ID.fullmatch(text):
-        folder = _download(match["repo"], match["revision"])
+        folder = _download(match["repo"], match["revision"], _HUB_FILES)
     else:
         raise WeightsError(
             text,
@@ -85,11 +85,30 @@ def resolve(name: str | Path) -> Path:
     return folder
 
 
-def _download(repo: str, revision: str | None) -> Path:
+def fetch(name: str, files: Sequence[str]) -> Path:
+    """Files of a hub repository, downloaded once.
+
+    Args:
+        name: "org/name" or "org/name@revision".
+        files: patterns of what is wanted.
+
+    Returns:
+        the folder that holds them.
+
+    Raises:
+        WeightsError: no hub id, or nothing to be had.
+    """
+    match = _HUB_ID.fullmatch(name)
+    if match is None:
+        raise WeightsError(name, "neither a file or folder here nor a hub id (org/name)", "Check the path")
+    return _download(match["repo"], match["revision"], files)
+
+
+def _download(repo: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files)))
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise WeightsError(
