@@ -399,4 +399,6 @@ class ModelPreset:
             return self.shared_noise
         if motion <= 1:
             return 1 - (1 - self.shared_noise) * float(motion)
-        return self.shared_noise + (min(self.lively_noise, self.shared_noise) - self.shared_noise) * (motion - 1)
+        return self.shared_noise + (min(self.lively_noise, self.shared_noise) - self.shared_noise) * (
+            motion - 1
+        )
