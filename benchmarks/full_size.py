@@ -25,6 +25,7 @@ import torch
 from benchmarks.counting import count_pass, machine_rates
 from benchmarks.full_size_ways import OVERLAP, STEPS, WAYS, WINDOW, Copies, Protocol, Runner, build
 from benchmarks.results import Results
+from benchmarks.training_step import write_profile
 
 from xdyna.sampling import decode_stream
 
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", choices=("full", "tiny"), default="full")
     parser.add_argument("--rounds", type=int, default=5, help="times each way's window step is measured")
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument(
+        "--profile", action="store_true", help="write the kernels of each way's window step, too (CUDA)"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("full_size"))
     Bench(parser.parse_args(arguments)).run()
 
@@ -100,6 +104,9 @@ class Bench:
         for _ in range(given.rounds):
             for name in list(self.runners):
                 self.guarded(name, "window step", lambda name=name: self.window(name), needs=10)
+        for name in list(self.runners) if given.profile and self.device.type == "cuda" else ():
+            path, run = given.output / f"{name}.txt", self.runners[name]
+            self.guarded(name, "profile", lambda p=path, r=run: write_profile(lambda: r.steps(WINDOW, 1), p))
         for batch in (1, 2, 4, 8):
             for name in ("official", "plain", "channels-last", "fused"):
                 if name in self.runners and (name != "official" or batch == 1):

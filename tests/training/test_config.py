@@ -47,6 +47,8 @@ def test_overrides_are_applied_in_order() -> None:
         ("stages=['portrait']", "portrait"),
         ("image.steps=0", "image"),
         ("image.rendered=1", "rendered"),
+        ("image.learning_rate=0", "image.learning_rate"),
+        ("noise.timestep_shift=0", "timestep_shift"),
         ("data.size=[60, 64]", "data.size"),
         ("model.unet.heads=[2]", "heads"),
         ("nonsense", "nonsense"),

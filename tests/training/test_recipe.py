@@ -122,6 +122,21 @@ def test_stage_2_sees_people_only(smoke_config: TrainConfig, tmp_path: Path) -> 
     assert pool.conditions[:, 1:].flatten(1).any(1).all()
 
 
+@pytest.mark.parametrize(("shift", "above_half"), [(1.0, 0.5), (3.0, 0.75)])
+def test_a_shift_trains_noisy_timesteps_more_often(
+    smoke_config: TrainConfig, tmp_path: Path, shift: float, above_half: float
+) -> None:
+    noise = dataclasses.replace(smoke_config.noise, timestep_shift=shift)
+    config = dataclasses.replace(smoke_config, noise=noise, stages=("image",))
+    trainer = Trainer(config, tmp_path, Processes("cpu", precision="no"), resume=False)
+    pool = trainer._enter("image")
+    settings = dataclasses.replace(config.image, batch=400)
+    timesteps = STAGES["image"].draw(trainer.run, pool, settings)["timesteps"]
+    assert timesteps.min() >= 0
+    assert timesteps.max() <= 999
+    assert abs((timesteps >= 500).float().mean().item() - above_half) < 0.08
+
+
 def test_filmed_clips_train_like_made_ones(smoke_config: TrainConfig, tmp_path: Path) -> None:
     synth(tmp_path / "data", options=SynthOptions(clips=4, frames=12, size="64", seed=3, workers=1))
     manifest = tmp_path / "data" / "manifest.jsonl"

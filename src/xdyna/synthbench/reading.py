@@ -13,7 +13,7 @@ from xdyna.evaluation.figures import Part, mean
 from xdyna.evaluation.judge import Judge
 from xdyna.evaluation.networks.texture import FRAMES, PARTS
 from xdyna.synthbench.cases import to_bytes
-from xdyna.synthbench.measures import Truth, read_person, read_pixels
+from xdyna.synthbench.measures import Reading, Truth, read_person, read_pixels
 from xdyna.synthbench.records import Features, Measured
 
 LEAST_PERSON = 0.005
@@ -23,6 +23,10 @@ TextureReader = Callable[..., np.ndarray]
 """(clips, *, masks, part, device) -> features (n d), as `evaluation.networks.texture.texture_features`."""
 FaceComparer = Callable[[np.ndarray, np.ndarray, np.ndarray], "list[float | None]"]
 """Generated and true frames (f h w 3) uint8, heads (f 3) -> each frame's cosine, None where a face is missing."""
+
+
+OF_ONE_PERSON = ("joint_error_pct", "pck", "mask_iou")
+"""What the judge can read where there is one person only: of two, it cannot know which one is meant."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Reader:
             video[picks], body=truth.body[picks], head=truth.head[picks], expression=truth.expression[picks],
             mask=truth.mask[picks], judge=self.judge,
         )  # fmt: skip
-        for row, reading in zip(people, readings, strict=True):
+        for row, reading in zip(people, _told_apart(readings, truth.company[picks]), strict=True):
             parts[row].update(reading)
             parts[row].update(self._faces(video[row], truth, row))
         features: list[Features] = [{} for _ in parts]
@@ -71,11 +75,22 @@ class Reader:
         return [Measured(*pair) for pair in zip(parts, features, strict=True)]
 
     def person(
-        self, video: torch.Tensor, *, body: torch.Tensor, head: torch.Tensor, expression: torch.Tensor
+        self,
+        video: torch.Tensor,
+        *,
+        body: torch.Tensor,
+        head: torch.Tensor,
+        expression: torch.Tensor,
+        company: torch.Tensor,
     ) -> list[Measured]:
-        """Read people of whom only pose and expression are known; arguments as of `measures.read_person`."""
+        """Read people of whom only pose and expression are known.
+
+        Args:
+            video, body, head, expression: as of `measures.read_person`.
+            company: (n,) bool, whether there is a second person.
+        """
         readings = read_person(video, body=body, head=head, expression=expression, judge=self.judge)
-        return [Measured(reading) for reading in readings]
+        return [Measured(reading) for reading in _told_apart(readings, company)]
 
     def _faces(self, video: torch.Tensor, truth: Truth, row: int) -> dict[str, Part]:
         """face_cos: mean cosine over the frames in which both faces are found; face_found: share of such frames."""
@@ -110,6 +125,14 @@ class Reader:
             for (row, _), values in zip(rows, found, strict=True):
                 out[row].setdefault(part, []).append([float(np.float32(value)) for value in values])
         return out
+
+
+def _told_apart(readings: list[Reading], company: torch.Tensor) -> list[Reading]:
+    """Readings without what two people leave open."""
+    return [
+        {name: part for name, part in reading.items() if not two or name not in OF_ONE_PERSON}
+        for reading, two in zip(readings, company.tolist(), strict=True)
+    ]
 
 
 def _windows(frames: int) -> list[slice]:

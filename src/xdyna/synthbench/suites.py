@@ -160,7 +160,11 @@ class Bench:
         if "cross" in made:
             made["cross"].blocks = {
                 "cross_driven": self.reader.person(
-                    video, body=driven.body, head=driven.head, expression=driven.expression
+                    video,
+                    body=driven.body,
+                    head=driven.head,
+                    expression=driven.expression,
+                    company=batch.company,
                 ),
                 "cross_rendered": self.reader(again, truth),
                 "cross_rendered_truth": self.reader(truth.frames, truth),

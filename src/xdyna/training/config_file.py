@@ -188,6 +188,11 @@ def _check_stage(config: TrainConfig, name: str, demand: Any) -> None:
     for key in ("batch", "frames", "accumulate"):
         demand(getattr(stage, key) > 0, f"{name}.{key} must be above 0", "Give at least 1")
     demand(
+        stage.learning_rate > 0,
+        f"{name}.learning_rate must be above 0, got {stage.learning_rate}",
+        "Change it",
+    )
+    demand(
         stage.rendered == 0 or stage.rendered >= stage.frames,
         f"{name}: rendered ({stage.rendered}) is below frames ({stage.frames})",
         "Raise rendered",
