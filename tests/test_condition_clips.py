@@ -19,7 +19,8 @@ from xdyna.conditions.keypoints import Keypoints
 from xdyna.driving import canvas_size, open_driving
 from xdyna.errors import InputError
 from xdyna.media import Clip
-from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.model_preset import ModelPreset
+from xdyna.options import AnimateOptions
 
 CANVAS = (80, 64)
 

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from xdyna.errors import OptionError
-from xdyna.options import AnimateOptions, ModelPreset, from_mapping, parse_size
+from xdyna.model_preset import ModelPreset
+from xdyna.options import AnimateOptions, from_mapping, parse_size
 
 
 @pytest.mark.parametrize(

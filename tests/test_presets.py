@@ -17,8 +17,9 @@ from xdyna.animate import animate_file, repeat_settings
 from xdyna.cli import build_parser, main
 from xdyna.errors import OptionError, WeightsError
 from xdyna.flags import given_options
+from xdyna.model_preset import ModelPreset
 from xdyna.models.low_rank import LowRankDeltas
-from xdyna.options import AnimateOptions, ModelPreset, from_mapping
+from xdyna.options import AnimateOptions, from_mapping
 from xdyna.pipeline import XDynaPipeline
 from xdyna.sampling import make_scheduler, set_timesteps
 from xdyna.weights.lora_file import write_lora

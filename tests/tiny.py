@@ -12,8 +12,8 @@ from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler
 
 from xdyna import weights
 from xdyna.conditions.keypoints import Keypoints
+from xdyna.model_preset import ModelPreset
 from xdyna.models import ReferenceEncoder, ReferenceNet, XDynaUNet
-from xdyna.options import ModelPreset
 from xdyna.pipeline import XDynaPipeline
 
 PRESET = ModelPreset(

@@ -22,7 +22,7 @@ _HOMES = {
     "AnimationOutput": "xdyna.pipeline",
     "Clip": "xdyna.media",
     "Keypoints": "xdyna.conditions.keypoints",
-    "ModelPreset": "xdyna.options",
+    "ModelPreset": "xdyna.model_preset",
     "XDynaPipeline": "xdyna.pipeline",
     "XDynaUNet": "xdyna.models",
     "XdynaError": "xdyna.errors",

@@ -11,7 +11,8 @@ from xdyna import media
 from xdyna.animate import refuse_existing
 from xdyna.condition_clips import ConditionClips, Progress, make_conditions
 from xdyna.driving import canvas_size, open_driving
-from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.model_preset import ModelPreset
+from xdyna.options import AnimateOptions
 
 PREVIEW_FRAMES = 6
 """Frames shown on the preview sheet."""

@@ -15,7 +15,8 @@ import numpy as np
 from xdyna import media
 from xdyna.errors import InputError
 from xdyna.media import Clip
-from xdyna.options import AnimateOptions, ModelPreset, parse_size
+from xdyna.model_preset import ModelPreset
+from xdyna.options import AnimateOptions, parse_size
 
 logger = logging.getLogger(__name__)
 

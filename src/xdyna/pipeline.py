@@ -20,8 +20,9 @@ from xdyna.condition_clips import Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
 from xdyna.errors import OptionError
 from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, return_memory, timed
+from xdyna.model_preset import ModelPreset
 from xdyna.models import check_reference_parts
-from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.options import AnimateOptions
 from xdyna.presets import fill_options
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (

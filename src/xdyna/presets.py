@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xdyna.errors import OptionError
-from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.model_preset import ModelPreset
+from xdyna.options import AnimateOptions
 from xdyna.weights.lora import OWN, LoraChoice, Loras
 from xdyna.weights.lora_file import steps_of
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from xdyna import media
 from xdyna.condition_clips import ConditionClips
 from xdyna.driving import DrivingVideo
-from xdyna.options import AnimateOptions, ModelPreset
+from xdyna.model_preset import ModelPreset
+from xdyna.options import AnimateOptions
 from xdyna.sampling import Controls, Tokens, normalise_condition
 
 

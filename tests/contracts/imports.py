@@ -11,7 +11,7 @@ from dataclasses import dataclass
 # are strangers. A room is the first name after `xdyna`.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"media", "options", "windows", "models", "conditions"}),
+    frozenset({"media", "options", "model_preset", "windows", "models", "conditions"}),
     frozenset({"sampling", "weights", "machine", "driving", "flags"}),
     frozenset({"convert", "data", "condition_clips", "evaluation", "presets"}),
     frozenset({"runs", "ranks"}),
@@ -28,6 +28,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {
     "errors": frozenset[str](),
     "options": frozenset[str](),
+    "model_preset": frozenset[str](),
     "windows": frozenset({"numpy"}),
     "models": frozenset({"torch", "diffusers", "einops", "numpy"}),
     "conditions": frozenset({"numpy", "cv2"}),

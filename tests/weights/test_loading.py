@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.weights import models
 from xdyna.errors import WeightsError
-from xdyna.options import ModelPreset
+from xdyna.model_preset import ModelPreset
 from xdyna.weights import COMPONENTS, load_components, read_index, read_preset, save_component, save_model
 from xdyna.weights.components import INDEX_NAME
 

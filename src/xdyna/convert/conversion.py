@@ -13,7 +13,7 @@ import torch
 from xdyna.convert.part import Part
 from xdyna.convert.report import ConversionReport
 from xdyna.errors import OptionError, OutputError, WeightsError
-from xdyna.options import ModelPreset
+from xdyna.model_preset import ModelPreset
 from xdyna.weights.components import COMPONENTS
 from xdyna.weights.folder import new_folder, write_index, write_text
 from xdyna.weights.official_files import OFFICIAL_FILES

@@ -21,9 +21,9 @@ from torch import nn
 
 from xdyna.errors import InputError, OptionError, WeightsError
 from xdyna.evaluation.judge import Judge
+from xdyna.model_preset import ModelPreset
 from xdyna.models import ReferenceNet
 from xdyna.models.dynamics_adapter import DynamicsAdapterAttention
-from xdyna.options import ModelPreset
 from xdyna.training.config import TrainConfig
 from xdyna.training.config_file import build_config, load_config, to_dict
 from xdyna.training.networks import Networks, build_networks, build_scheduler

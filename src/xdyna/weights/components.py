@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from xdyna.errors import MissingPackage, WeightsError
-from xdyna.options import ModelPreset
+from xdyna.model_preset import ModelPreset
 
 INDEX_NAME = "model_index.json"
 PIPELINE_CLASS = "XDynaPipeline"

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from xdyna.errors import OptionError, OutputError, WeightsError
-from xdyna.options import ModelPreset
+from xdyna.model_preset import ModelPreset
 from xdyna.weights.components import COMPONENTS, INDEX_NAME, PIPELINE_CLASS, read_index
 from xdyna.weights.storage import pack, write_safetensors
 
