@@ -130,9 +130,8 @@ class XDynaPipeline:
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
             dtype: "auto", "float32", "float16" or "bfloat16" (or fp32, fp16, bf16).
             offload: keep networks in main memory, each on the device only while it runs.
-            fusing: on CUDA, where Triton is installed: "half" runs networks of half precision with fused kernels and
-                channels_last, "always" those of float32 too, "never" neither, "auto" what `fused.AUTO_FUSING` says;
-                results differ by rounding.
+            fusing: on CUDA, where Triton is installed: "half" and "auto" run networks of half precision with fused
+                kernels and channels_last, "always" those of float32 too, "never" neither; they differ by rounding.
             weights_as: "full", or "int8" or "fp8": the denoiser's and the ControlNets' weights in half the memory,
                 rounded (`weights.compact`).
             graphs: on CUDA, record the denoiser and the ControlNets as CUDA graphs at their first calls: quicker where

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -29,7 +28,6 @@ from xdyna.training.checkpoints import (
     set_latents,
     write_model,
 )
-from xdyna.training.chunks import make_chunks
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.config_file import to_dict
 from xdyna.training.distill import make_student
@@ -39,12 +37,13 @@ from xdyna.training.networks import build_networks, build_scheduler
 from xdyna.training.norms import halve_norms
 from xdyna.training.optimiser import MuonAdamW
 from xdyna.training.pool import Encoder, Pool, to_signed
+from xdyna.training.pools import Pools, shared_out
 from xdyna.training.processes import SYNC_STEPS, Processes, shared_like, whole
 from xdyna.training.record import write_record
 from xdyna.training.run import Run
 from xdyna.training.samples import sample_sheet
 from xdyna.training.schedule import learning_rate, share_done
-from xdyna.training.stages import STAGES, Stage
+from xdyna.training.stages import STAGES
 from xdyna.training.updates import GraphedUpdate, PlainUpdate
 from xdyna.weights import folder_hash
 from xdyna.weights.lora import FAST_FILE
@@ -87,7 +86,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, folder: Path, processes: Processes, *, resume: bool) -> None:
         self.config, self.folder, self.processes = config, folder, processes
         for name in config.stages:
-            self._settings(name)  # speak before any work is done
+            shared_out(config, name, processes)  # speak before any work is done
         device = processes.device
         if device.type == "cuda":
             # shapes never change within a stage, and the usual choice is poor for convolutions of few channels
@@ -108,8 +107,7 @@ class Trainer:
         self.latents = {"scale": self.run.networks.vae.config.scaling_factor, "shift": 0.0}
         self.optimiser: torch.optim.Optimizer | None = None
         self.averages: Averages | None = None
-        self.pools: dict[str, Pool] = {}
-        self.cursors: dict[str, tuple[int, float]] = {}
+        self.pools = Pools(config, folder, processes)
         self.update: PlainUpdate | None = None
         self._resumed: dict[str, Any] = {}
         self._image_encoder: Encoder | None = None
@@ -166,15 +164,17 @@ class Trainer:
 
     def close(self) -> None:
         """Let go of what runs beside the training."""
-        for pool in self.pools.values():
-            pool.close()
+        self.pools.close()
 
     # -- one stage ------------------------------------------------------------------------------
 
     def _enter(self, name: str) -> Pool:
         """Pool, optimiser and averages of a stage, restored where it was under way."""
-        stage, settings = STAGES[name], self._settings(name)
-        pool = self._pool(name)
+        stage, settings = STAGES[name], shared_out(self.config, name, self.processes)
+        pool = self.pools.enter(self.progress.stage)
+        if stage.latents:
+            vae = self.run.networks.vae
+            pool.encode_with(lambda frames: encode_frames(vae, frames), image_encoder=self._image_encoder)
         learning = stage.parameters(self.run)
         for key, module in self.run.modules().items():
             if any(parameter.startswith(f"{key}.") for parameter in learning):
@@ -248,7 +248,8 @@ class Trainer:
         self, name: str, pool: Pool, stop: threading.Event, *, deadline: float, max_steps: float
     ) -> bool:
         """Steps until the stage is complete (True) or something says stop (False)."""
-        stage, settings, progress = STAGES[name], self._settings(name), self.progress
+        stage, progress = STAGES[name], self.progress
+        settings = shared_out(self.config, name, self.processes)
         assert self.update is not None
         assert self.averages is not None
         steps, seconds = progress.steps.get(name, 0), progress.seconds.get(name, 0.0)
@@ -342,71 +343,6 @@ class Trainer:
         set_latents(self.run.networks, self.latents)
         logger.info("latents: mean %.3f, spread %.3f", latents.mean(), latents.std())
 
-    # -- pools ----------------------------------------------------------------------------------
-
-    def _pool(self, name: str) -> Pool:
-        """The stage's pool; stages with the same needs share one. Pools not needed any more are let go."""
-        key = self._pool_key(name)
-        needed = {self._pool_key(following) for following in self.config.stages[self.progress.stage :]}
-        for other in [other for other in self.pools if other not in needed]:
-            self.pools.pop(other).close()
-        stage, settings = STAGES[name], self._settings(name)
-        if key not in self.pools:
-            self.pools[key] = pool = self._new_pool(stage, settings)
-            cursor, debt = self.cursors.get(key, (0, 0.0))
-            pool.fill(cursor=cursor, cache=self._pool_file(key))
-            pool.debt = debt
-            if self.config.runtime.save_pools:
-                pool.save(self._pool_file(key))
-        pool = self.pools[key]
-        if stage.latents:
-            vae = self.run.networks.vae
-            pool.encode_with(lambda frames: encode_frames(vae, frames), image_encoder=self._image_encoder)
-        return pool
-
-    def _new_pool(self, stage: Stage, settings: StageConfig) -> Pool:
-        frames = settings.rendered or settings.frames
-        chunks = make_chunks(
-            self.config,
-            frames,
-            scatter=stage.scatter,
-            humans_only=stage.humans_only,
-            rank=self.processes.rank,
-            count=self.processes.count,
-        )
-        return Pool(
-            chunks,
-            settings.pool,
-            chunk=self.config.data.chunk,
-            frames=frames,
-            refresh=settings.refresh,
-            loss=self.config.loss,
-            scatter=stage.scatter,
-            device=self.run.device,
-            unit=self.config.model.unit,
-            workers=self.config.runtime.workers,
-            # what a stage that ends by the clock does in its time is up to the machine anyway
-            patient=not settings.minutes,
-        )
-
-    def _pool_key(self, name: str) -> str:
-        stage, settings = STAGES[name], self.config.stage(name)
-        kind = ("scattered" if stage.scatter else "consecutive") + ("-people" if stage.humans_only else "")
-        return f"{kind}-{settings.rendered or settings.frames}-{settings.pool}-{settings.refresh:g}"
-
-    def _pool_file(self, key: str) -> Path:
-        rank = f"-{self.processes.rank}" if self.processes.rank else ""
-        return self.folder / f"pool-{key}{rank}.safetensors"
-
-    def _settings(self, name: str) -> StageConfig:
-        """A stage's settings with this process's part of the batch and of the pool."""
-        settings = self.config.stage(name)
-        return dataclasses.replace(
-            settings,
-            batch=self.processes.share(settings.batch, f"{name}.batch"),
-            pool=-(-settings.pool // self.processes.count),
-        )
-
     # -- state ----------------------------------------------------------------------------------
 
     def _save(self, *, pools: bool = False, model: str = "") -> None:
@@ -414,7 +350,6 @@ class Trainer:
 
         All processes must call it: what is shared out among them is put together.
         """
-        self.cursors.update({key: (pool.cursor, pool.debt) for key, pool in self.pools.items()})
         scaler = self.processes.accelerator.scaler
         state: dict[str, Any] = {
             "config": to_dict(self.config),
@@ -426,17 +361,17 @@ class Trainer:
             "optimiser": whole(self.optimiser.state_dict()) if self.optimiser else None,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "generators": self.processes.gather(self.run.generator.get_state()),
-            "cursors": self.processes.gather({key: list(value) for key, value in self.cursors.items()}),
+            "cursors": self.processes.gather(
+                {key: list(value) for key, value in self.pools.places().items()}
+            ),
             "latents": self.latents,
         }
         if self.processes.is_main:
             save_state(self.folder, state)
             if model and self.config.runtime.keep:
                 self._save_model(model, state)
-        if pools and self.config.runtime.save_pools:
-            for key, pool in self.pools.items():
-                if pool.refresh:
-                    pool.save(self._pool_file(key))
+        if pools:
+            self.pools.save()
         self.processes.wait()
 
     def _save_model(self, stage: str, state: dict[str, Any]) -> None:
@@ -480,7 +415,7 @@ class Trainer:
         rank = self.processes.rank
         if len(generators) == self.processes.count:
             self.run.generator.set_state(generators[rank])
-            self.cursors = {key: (value[0], value[1]) for key, value in cursors[rank].items()}
+            self.pools.cursors = {key: (value[0], value[1]) for key, value in cursors[rank].items()}
         else:
             logger.warning(
                 "the run was stopped with %d processes and goes on with %d: it sees other draws than it would have",
