@@ -7,6 +7,7 @@ starts the processes itself (`launch`), and `joined` makes them a group in both.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -23,7 +24,7 @@ from datetime import timedelta
 import torch
 from torch.distributed import Store, TCPStore, rendezvous
 
-from xdyna.errors import OptionError, ResourceError
+from xdyna.errors import OptionError, ResourceError, XdynaError
 from xdyna.machine import choose_device
 from xdyna.sampling import ALONE, Group, Hosts, LostProcess
 
@@ -104,12 +105,14 @@ def joined(device: str) -> Iterator[tuple[Hosts, str]]:
     except LostProcess:
         # the parent knows better what became of the other
         if WATCHED in os.environ or not _failed_first(store):
-            raise SystemExit(LOST) from None
+            raise _exit_at_once(LOST) from None
         raise
     except Exception as error:
         logger.info("process %d of %d failed: %s", rank, count, error)
         if not _failed_first(store):
-            raise SystemExit(2) from None
+            raise _exit_at_once(2) from None
+        if isinstance(error, XdynaError):
+            _exit_at_once(2)
         raise
     finally:
         # asked to end while it ends: nothing is left to unwind
@@ -117,6 +120,19 @@ def joined(device: str) -> Iterator[tuple[Hosts, str]]:
         if WATCHED in os.environ and os.getppid() != parent:
             with contextlib.suppress(OSError):
                 os.rmdir(tempfile.gettempdir())  # which the parent would have removed
+
+
+def _exit_at_once(status: int) -> SystemExit:
+    """What to raise to end with this status. The interpreter's own end is left out: threads of a broken exchange may
+    abort it, which would look as if the process had been killed."""
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    atexit.register(end)
+    return SystemExit(status)
 
 
 def launch(arguments: Sequence[str], devices: Sequence[str]) -> int:
@@ -191,6 +207,14 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> int:
             (rank for rank, status in enumerate(statuses) if status is not None and status < 0), None
         )
         if killed is not None:
+            _settle(processes)
+            told = [
+                status
+                for process in processes
+                if (status := process.poll()) and status > 0 and status != LOST
+            ]
+            if told:  # one said what went wrong, and took the other with it
+                return told[0]
             raise ResourceError(
                 f"process {killed} of {len(processes)}",
                 f"was ended by signal {-(statuses[killed] or 0)}, so the run stopped",
