@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from xdyna.training.config import TrainConfig
 from xdyna.training.config_file import load_config
@@ -25,3 +27,11 @@ def finished_run(smoke_config: TrainConfig, tmp_path_factory: pytest.TempPathFac
     assert progress.finished
     torch.manual_seed(0)
     return folder
+
+
+@pytest.fixture
+def other_precision() -> Iterator[None]:
+    """accelerate keeps the first precision that it is told in a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

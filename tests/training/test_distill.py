@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from tests.training.test_processes import launch
@@ -170,14 +168,6 @@ def test_gradients_in_one_tensor_teach_the_same(config: TrainConfig, tmp_path: P
     """What CUDA graphs record is what runs plainly."""
     flat, plain = (taught(config, tmp_path, kind) for kind in (FlatUpdate, PlainUpdate))
     torch.testing.assert_close(flat, plain, atol=1e-4, rtol=1e-3)
-
-
-@pytest.fixture
-def other_precision() -> Iterator[None]:
-    """accelerate keeps the first precision that it is told in a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.gpu

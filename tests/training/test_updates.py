@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from xdyna.errors import OptionError
 from xdyna.training.config import TrainConfig
@@ -82,14 +80,6 @@ def test_a_recorded_update_is_the_plain_one(smoke_config: TrainConfig, tmp_path:
     assert found == pytest.approx(expected, rel=1e-2)
     begun = trained(config, tmp_path, stage, PlainUpdate, updates=0, device="cuda")[0]
     assert apart(graphed, plain) < 0.1 * apart(begun, plain)
-
-
-@pytest.fixture
-def other_precision() -> Iterator[None]:
-    """accelerate keeps the first precision that it is told in a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.gpu

@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from xdyna.errors import WeightsError
 from xdyna.weights.folder import file_hash
 from xdyna.weights.keys import first_of
-from xdyna.weights.storage import LazyTensor, write_safetensors
+from xdyna.weights.storage import LazyTensor, opened, write_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -129,15 +128,8 @@ def read_lora(path: Path, network: nn.Module) -> Lora:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise WeightsError(path, "there is no such file") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            path, f"not a complete safetensors file ({error})", "Copy or download it again"
-        ) from error
+    with opened(path) as file:
+        return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def _place(key: str, flat: Mapping[str, str]) -> tuple[str, str]:
@@ -240,13 +232,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: it is broken or missing.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            path, f"not a complete safetensors file ({error})", "Copy or download it again"
-        ) from error
+    with opened(path) as file:
+        return file.metadata() or {}
 
 
 def write_lora(path: Path, changes: Mapping[str, Tensor], *, steps: int, base: str) -> None:

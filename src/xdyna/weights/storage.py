@@ -12,12 +12,14 @@ metadata say which it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -211,6 +213,24 @@ def _quantised(tensor: torch.Tensor, part: int) -> torch.Tensor:
     return quantise(tensor.cpu())[part]
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, open for the block.
+
+    Raises:
+        WeightsError: it is missing, cut short, or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise WeightsError(path, "there is no such file") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            path, f"not a complete safetensors file ({error})", "Copy or download it again"
+        ) from error
+
+
 class TensorFile:
     """The tensors of one safetensors file, read one at a time and given in full precision names and shapes.
 
@@ -224,19 +244,12 @@ class TensorFile:
             WeightsError: it is missing, cut short, or no safetensors file.
         """
         self.path = path
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                names = set(file.keys())
-                slices = {name: file.get_slice(name) for name in names}
-                shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-                types = {name: part.get_dtype() for name, part in slices.items()}
-        except FileNotFoundError as error:
-            raise WeightsError(path, "there is no such file") from error
-        except (SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(
-                path, f"not a complete safetensors file ({error})", "Copy or download it again"
-            ) from error
+        with opened(path) as file:
+            metadata = file.metadata() or {}
+            names = set(file.keys())
+            slices = {name: file.get_slice(name) for name in names}
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            types = {name: part.get_dtype() for name, part in slices.items()}
         self.storage = metadata.get(FORMAT_KEY)
         self._scaled = {
             name
