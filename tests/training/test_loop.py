@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from xdyna.errors import OptionError, OutputError, ResourceError, WeightsError
+from xdyna.evaluation.judge import Judge
 from xdyna.training.checkpoints import load_run, load_state
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.loop import run, train
@@ -40,6 +41,21 @@ def test_every_network_learned_and_motion_modules_only_from_clips(
         changed = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
         assert changed, f"{name} did not learn"
     assert any("motion_modules" in key for key in trained.unet.state_dict())
+
+
+def test_a_finished_judge_is_trained_further(smoke_config: TrainConfig, tmp_path: Path) -> None:
+    made = Judge(smoke_config.judge_width)
+    made.save(tmp_path / "judge.safetensors")
+    stored = Judge.load(tmp_path / "judge.safetensors").state_dict()
+    config = dataclasses.replace(
+        smoke_config, stages=("judge",), initial_judge=str(tmp_path / "judge.safetensors")
+    )
+    train(config, output=tmp_path / "run", max_steps=1, device="cpu")
+    _, _, judge = load_run(tmp_path / "run")
+    started = torch.cat([(judge.state_dict()[key] - value).abs().flatten() for key, value in stored.items()])
+    assert 0 < started.max() < 0.01, "one step from where it was"
+    with pytest.raises(OptionError, match="judge_width"):
+        train(dataclasses.replace(config, judge_width=24), output=tmp_path / "other", device="cpu")
 
 
 @pytest.mark.parametrize("stop_after", [1, 5])

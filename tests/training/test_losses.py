@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from diffusers import DDIMScheduler
 
@@ -93,6 +94,25 @@ def test_min_snr_takes_weight_from_clean_timesteps() -> None:
         assert plain == 1
         weighted = prediction_loss(output, target, weights, clean, min_snr=5.0, prediction=prediction)
         torch.testing.assert_close(weighted, torch.tensor(expected), rtol=1e-4, atol=0)
+
+
+def test_the_temporal_weight_counts_flicker_and_not_what_is_wrong_throughout() -> None:
+    torch.manual_seed(1)
+    target, weights = torch.zeros(2, 3, 16, 8, 8), torch.rand(2, 1, 16, 8, 8) + 0.5
+    alpha_bar = torch.full((2, 1, 1, 1, 1), 0.5)
+
+    def loss(output: torch.Tensor, temporal: float) -> float:
+        return float(
+            prediction_loss(
+                output, target, weights, alpha_bar, min_snr=0.0, prediction="v_prediction", temporal=temporal
+            )
+        )
+
+    constant = torch.randn(2, 3, 1, 8, 8).expand(-1, -1, 16, -1, -1)
+    assert loss(constant, 0.7) == pytest.approx(loss(constant, 0.0))
+    flicker = torch.randn(2, 3, 16, 8, 8)
+    assert loss(flicker, 1.0) / loss(flicker, 0.0) == pytest.approx(1 + 15 / 16, rel=0.05)
+    assert loss(flicker, 0.5) / loss(flicker, 0.0) == pytest.approx(1 + 15 / 32, rel=0.05)
 
 
 def test_the_papers_process_is_the_official_scheduler() -> None:

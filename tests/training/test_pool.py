@@ -49,7 +49,7 @@ def test_use_renders_fresh_clips_at_the_set_rate(smoke_config: TrainConfig) -> N
     assert torch.equal(pool.frames[2:], before[2:])
 
 
-def test_the_cursor_alone_brings_a_pool_back(smoke_config: TrainConfig, tmp_path: Path) -> None:
+def test_where_it_stands_brings_a_pool_back(smoke_config: TrainConfig, tmp_path: Path) -> None:
     pool = make_pool(smoke_config)
     pool.fill()
     pool.save(tmp_path / "early.safetensors")
@@ -57,7 +57,7 @@ def test_the_cursor_alone_brings_a_pool_back(smoke_config: TrainConfig, tmp_path
     pool.save(tmp_path / "late.safetensors")
     for cache in (None, tmp_path / "early.safetensors", tmp_path / "late.safetensors"):
         other = make_pool(smoke_config)
-        other.fill(cursor=pool.cursor, cache=cache)
+        other.fill(pool.standing, cache=cache)
         assert torch.equal(other.frames, pool.frames)
         assert torch.equal(other.conditions, pool.conditions)
 
@@ -80,7 +80,7 @@ def test_clips_rendered_ahead_by_other_processes_are_the_same(smoke_config: Trai
         return made
 
     here, ahead = used(0), used(1)
-    assert here.cursor == ahead.cursor == here.chunks + 2
+    assert here.standing.cursor == ahead.standing.cursor == here.chunks + 2
     assert torch.equal(here.frames, ahead.frames)
     assert torch.equal(here.weights, ahead.weights)
 
@@ -99,7 +99,7 @@ def test_an_impatient_pool_goes_on_with_old_clips(smoke_config: TrainConfig) -> 
     pool = make_pool(smoke_config, refresh=1.0)
     pool.patient = False
     pool.fill()
-    before, cursor, chunk = pool.frames.clone(), pool.cursor, pool.source[pool.cursor]
+    before, cursor, chunk = pool.frames.clone(), pool.standing.cursor, pool.source[pool.standing.cursor]
     late = Late()
     pool._ahead = late  # type: ignore[assignment]
     pool.workers = 1
@@ -108,7 +108,7 @@ def test_an_impatient_pool_goes_on_with_old_clips(smoke_config: TrainConfig) -> 
     assert torch.equal(pool.frames, before)
     late.chunk = chunk
     pool.use(1)
-    assert pool.cursor == cursor + 1, "what was owed meanwhile is one chunk, not fifty"
+    assert pool.standing.cursor == cursor + 1, "what was owed meanwhile is one chunk, not fifty"
     assert torch.equal(pool.frames[:2], chunk["frames"])
 
 

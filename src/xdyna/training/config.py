@@ -85,6 +85,9 @@ class DataConfig:
     """Clips with a person; the others are scenes alone, with blank conditions (harmonic data fusion; 1 = without)."""
     chunk: int = 8
     """Clips made by one call; the unit in which pools are filled and refreshed."""
+    vary: float = 0.0
+    """Kept clips that are turned, zoomed, shifted and recoloured anew for each that was trained on (`variation.py`);
+    0 shows all as they were made."""
 
     still_share: float = 0.35
     """Synthetic: clips with a person before a scene in which nothing moves."""
@@ -176,6 +179,8 @@ class LossConfig:
     kl: float = 1e-4
     latent_noise: float = 0.08
     """Noise added to the latents that the decoder is trained on, as a share of their spread."""
+    temporal: float = 0.0
+    """Weight of the error's change from frame to frame, beside the error itself (clips only)."""
     person: float = 0.5
     face: float = 2.0
     hand: float = 1.0
@@ -255,6 +260,8 @@ class TrainConfig:
     initial: str = ""
     """A model folder, or "embedded", whose weights a fresh run starts from, such as converted base weights or a shipped
     model that is to be trained further; its widths must be those of `model`. What the folder lacks starts fresh."""
+    initial_judge: str = ""
+    """A judge.safetensors, of `judge_width`, that stage judge trains further; "" starts afresh."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)

@@ -168,6 +168,8 @@ def _check(config: TrainConfig, source: str) -> None:
         ("noise.shared", config.noise.shared),
     ):
         demand(0 <= share <= 1, f"{where} must lie in 0..1, got {share}", "Change it")
+    for where, rate in (("data.vary", config.data.vary), ("loss.temporal", config.loss.temporal)):
+        demand(rate >= 0, f"{where} must be 0 or above, got {rate}", "0 turns it off")
     shift = config.noise.timestep_shift
     demand(shift > 0, f"noise.timestep_shift must be above 0, got {shift}", "1 draws timesteps evenly")
     demand(

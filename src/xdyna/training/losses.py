@@ -95,8 +95,13 @@ def prediction_loss(
     *,
     min_snr: float,
     prediction: str,
+    temporal: float = 0.0,
 ) -> torch.Tensor:
     """Weighted mean squared error of the prediction.
+
+    Any positive weighting of a clip's errors and their differences has the same best prediction; what little a model
+    cannot learn goes where it shows least. A wall that is a shade too dark in all frames looks like a wall, one that is
+    a shade darker or lighter in each does not.
 
     Args:
         output: (b c f h w).
@@ -106,8 +111,17 @@ def prediction_loss(
         min_snr: gamma of min-SNR weighting (Hang et al. 2023): min(SNR, gamma) / SNR for the noise, / (SNR + 1) for
             the velocity; 0 = none.
         prediction: "epsilon" or "v_prediction".
+        temporal: weight of the error's change from frame to frame; errors that know nothing of each other count by it
+            once more.
     """
-    error = (output.float() - target).square() * (weights / weights.mean())
+    weights = weights / weights.mean()
+    difference = output.float() - target
+    error = difference.square() * weights
+    if temporal:
+        changes = difference.diff(dim=2).square() * (weights[:, :, 1:] + weights[:, :, :-1]) / 4
+        # half of each change to either of its frames, so that what follows weighs them as it does these
+        before, after = (functional.pad(changes, (0, 0, 0, 0, *side)) for side in ((1, 0), (0, 1)))
+        error = error + temporal * (before + after) / 2
     if min_snr:
         ratio = alpha_bar / (1 - alpha_bar).clamp(min=1e-8)
         over = ratio.clamp(min=1e-8) if prediction == "epsilon" else ratio + 1

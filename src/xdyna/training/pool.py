@@ -4,11 +4,13 @@ Making a clip costs time, and every clip can be learned from many times (other f
 once and then refreshed at a set rate. Pictures and condition maps are kept as uint8, latents as they are computed
 once by the frozen autoencoder.
 
-A pool is a ring of chunks (`chunks.py`), so its content follows from its cursor (how many chunks were ever taken).
+A pool is a ring of chunks (`chunks.py`), so what it keeps follows from its cursor (how many chunks were ever taken). How
+that is shown, if clips are varied (`variation.py`), follows from one number for each place of the ring.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import time
@@ -25,6 +27,7 @@ from xdyna.training.ahead import Ahead
 from xdyna.training.chunks import Chunk, Chunks
 from xdyna.training.config import LossConfig
 from xdyna.training.losses import detail_weights
+from xdyna.training.variation import vary
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,27 @@ ENCODE_PIXELS = 4_194_304
 """Pixels encoded at a time: 64 frames of 256 x 256."""
 
 Encoder = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclasses.dataclass
+class Standing:
+    """Where a pool stands, and all that its content depends on beside its settings.
+
+    Attributes:
+        cursor: how many chunks were ever taken.
+        debt: fresh clips that are due.
+        unvaried: kept clips that are due to be varied anew.
+        turn: chunks ever varied anew; the ring's next place is this one's.
+        shown: chunks ever shown, fresh or anew, which is the next one's seed.
+        seeds: of what each place shows.
+    """
+
+    cursor: int = 0
+    debt: float = 0.0
+    unvaried: float = 0.0
+    turn: int = 0
+    shown: int = 0
+    seeds: list[int] = dataclasses.field(default_factory=list)
 
 
 class Pool:
@@ -48,6 +72,7 @@ class Pool:
         latents: (p 1+f c h/8 w/8), scaled, once `encode_with` was called.
         image_features: (p n e) of the references, for models that read CLIP's, or None.
         rendered: f.
+        standing: where it stands; the clips it was made of are kept apart where they are varied.
     """
 
     frames: torch.Tensor
@@ -74,6 +99,7 @@ class Pool:
         scatter: bool,
         device: torch.device,
         unit: int,
+        vary: float = 0.0,
         workers: int = 0,
         patient: bool = True,
     ) -> None:
@@ -88,6 +114,7 @@ class Pool:
             scatter: the frames are of random moments.
             device: where the pool lives and synthetic clips are rendered.
             unit: pixels per latent.
+            vary: kept clips that are varied anew for each that was trained on; 0 shows all as they were made.
             workers: processes that make fresh clips on the CPU, ahead of their use; 0 makes them on `device`: on a GPU
                 beside the training's work, on a CPU when they are needed.
             patient: wait for fresh clips that are due; otherwise go on with the old ones until there are some.
@@ -95,56 +122,69 @@ class Pool:
         self.source, self.chunk, self.rendered, self.refresh = chunks, chunk, frames, refresh
         self.loss, self.scatter, self.device, self.unit = loss, scatter, device, unit
         self.chunks = max(1, -(-clips // chunk))
-        self.cursor, self.debt = 0, 0.0
-        self.workers, self.patient = workers, patient
+        self.standing = Standing()
+        self.vary, self.workers, self.patient = vary, workers, patient
         self.image_features: torch.Tensor | None = None
         self._ahead: Ahead | None = None
         self._encoder: Encoder | None = None
         self._image_encoder: Encoder | None = None
-        self._names: list[str] = []
+        self._made: Chunk = {}
 
     def __len__(self) -> int:
         return self.chunks * self.chunk
 
-    def fill(self, *, cursor: int = 0, cache: Path | None = None) -> None:
-        """Make clips until the pool is full, or until it stands where it stood at `cursor`.
+    def fill(self, standing: Standing | None = None, *, cache: Path | None = None) -> None:
+        """Make clips until the pool is full, or until it stands where it stood.
 
         Args:
-            cursor: a `cursor` of earlier; 0 for a fresh pool.
+            standing: a `standing` of earlier; None for a fresh pool.
             cache: a file written by `save`; what it holds is not made again.
         """
-        started, target = time.monotonic(), max(cursor, self.chunks)
+        started = time.monotonic()
+        aim = standing or Standing(cursor=self.chunks, shown=self.chunks)
+        seeds = list(aim.seeds) if len(aim.seeds) == self.chunks else list(range(self.chunks))
+        self.standing = dataclasses.replace(aim, cursor=0, seeds=seeds)
         if cache is not None and cache.is_file():
-            self._load(cache, limit=target)
-        first = self.cursor
+            self._load(cache, limit=aim.cursor)
+        first = max(self.standing.cursor, aim.cursor - self.chunks)
         here = self.source.on(self.device)
-        for number in range(max(self.cursor, target - self.chunks), target):
-            self._store(number, here[number])
-            if number % 10 == 9:
-                logger.info(
-                    "pool: %d of %d clips", (number + 1 - first) * self.chunk, (target - first) * self.chunk
-                )
-        if target > first:
+        for number in range(first, aim.cursor):
+            self._keep(number, here[number])
+            done = number + 1 - first
+            if done % 10 == 0:
+                logger.info("pool: %d of %d clips", done * self.chunk, (aim.cursor - first) * self.chunk)
+        for place in range(self.chunks):
+            self._show(place)
+        if aim.cursor > first:
             seconds = time.monotonic() - started
-            logger.info("pool: %d clips made in %.0f s", (target - first) * self.chunk, seconds)
+            logger.info("pool: %d clips made in %.0f s", (aim.cursor - first) * self.chunk, seconds)
 
     def use(self, clips: int) -> None:
-        """Tell the pool that `clips` clips were trained on: it takes fresh ones as its refresh rate says."""
-        self.debt += clips * self.refresh
-        while self.debt >= self.chunk:
+        """Tell the pool that `clips` clips were trained on: it takes fresh ones, and varies those that it has, as its
+        rates say."""
+        standing = self.standing
+        standing.debt += clips * self.refresh
+        while standing.debt >= self.chunk:
             fresh = self._fresh()
             if fresh is None:
-                self.debt = float(self.chunk)
-                return
-            self._store(self.cursor, fresh)
-            self.debt -= self.chunk
+                standing.debt = float(self.chunk)
+                break
+            place = standing.cursor % self.chunks
+            self._keep(standing.cursor, fresh)
+            self._show_anew(place)
+            standing.debt -= self.chunk
+        standing.unvaried += clips * self.vary
+        while standing.unvaried >= self.chunk:
+            self._show_anew(standing.turn % self.chunks)
+            standing.turn += 1
+            standing.unvaried -= self.chunk
 
     def _fresh(self) -> Chunk | None:
         """The next chunk; None if it is late and nobody waits for it."""
         if not self.workers and self.device.type == "cpu":
-            return self.source.on(self.device)[self.cursor]
+            return self.source.on(self.device)[self.standing.cursor]
         if self._ahead is None:
-            self._ahead = Ahead(self.source, self.cursor, device=self.device, workers=self.workers)
+            self._ahead = Ahead(self.source, self.standing.cursor, device=self.device, workers=self.workers)
         return self._ahead.take(wait=self.patient)
 
     def close(self) -> None:
@@ -161,16 +201,15 @@ class Pool:
             image_encoder: uint8 references (n 3 h w) -> CLIP's features (n m e).
         """
         self._encoder, self._image_encoder = encoder, image_encoder
-        for number in range(self.chunks):
-            self._encode(number)
+        for place in range(self.chunks):
+            self._encode(place)
 
     def save(self, path: Path) -> None:
-        """Write what was made (not the latents) to `path`, for a later `fill`."""
-        tensors = {name: getattr(self, name).cpu() for name in self._names}
+        """Write what was made (as it was made, without latents) to `path`, for a later `fill`."""
+        tensors = {name: value.cpu() for name, value in self._made.items()}
         temporary = path.with_suffix(".tmp")
-        save_file(
-            tensors, temporary, metadata={"fingerprint": self._fingerprint(), "cursor": str(self.cursor)}
-        )
+        cursor = str(self.standing.cursor)
+        save_file(tensors, temporary, metadata={"fingerprint": self._fingerprint(), "cursor": cursor})
         temporary.replace(path)
 
     def _load(self, path: Path, *, limit: int) -> None:
@@ -179,39 +218,55 @@ class Pool:
             cursor = int(metadata.get("cursor", 0))
             if metadata.get("fingerprint") != self._fingerprint() or cursor > limit:
                 return
-            self._names = list(file.keys())
-            for name in self._names:
-                setattr(self, name, file.get_tensor(name).to(self.device))
-            self.cursor = cursor
+            self._made = {name: file.get_tensor(name).to(self.device) for name in file.keys()}  # noqa: SIM118
+            self.standing.cursor = cursor
 
     def _fingerprint(self) -> str:
-        """Of everything that the content depends on, but the cursor."""
-        parts = (self.source.fingerprint(), self.loss, self.chunks, self.unit)
+        """Of everything that the content depends on, but where the pool stands."""
+        parts = ("made", self.source.fingerprint(), self.chunks, self.unit)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @torch.no_grad()
-    def _store(self, number: int, made: Chunk) -> None:
-        """Put a chunk into its place in the ring."""
+    def _keep(self, number: int, made: Chunk) -> None:
+        """Put the chunk of that number into its place in the ring."""
         fresh = {name: value.to(self.device, non_blocking=True) for name, value in made.items()}
+        if "energy" not in fresh:
+            fresh["energy"] = self._energy(fresh["frames"], fresh["mask"])
+        place = self._place(number)
+        for name, value in fresh.items():
+            if name not in self._made:
+                self._made[name] = value.new_zeros((len(self), *value.shape[1:]))
+            self._made[name][place] = value
+        self.standing.cursor = number + 1
+
+    def _show_anew(self, place: int) -> None:
+        self.standing.seeds[place] = self.standing.shown
+        self.standing.shown += 1
+        self._show(place)
+
+    @torch.no_grad()
+    def _show(self, place: int) -> None:
+        """Take what is kept at that place of the ring to train on, varied if that is wanted."""
+        where = self._place(place)
+        shown = {name: value[where] for name, value in self._made.items()}
+        if self.vary:
+            shown = vary(shown, self.standing.seeds[place])
         weights = torch.stack(
             [
                 detail_weights(mask.float() / 255, head, hands, config=self.loss)
-                for mask, head, hands in zip(fresh["mask"], fresh["head"], fresh["hands"], strict=True)
+                for mask, head, hands in zip(shown["mask"], shown["head"], shown["hands"], strict=True)
             ]
         )
         small = functional.avg_pool2d(weights.flatten(0, 1), self.unit).unflatten(0, weights.shape[:2])
-        fresh["weights"] = small.half()
-        if "energy" not in fresh:
-            fresh["energy"] = self._energy(fresh["frames"], fresh["mask"])
-        if not self._names:
-            self._names = list(fresh)
-            for name, value in fresh.items():
-                setattr(self, name, value.new_zeros((len(self), *value.shape[1:])))
-        place = self._place(number)
-        for name, value in fresh.items():
-            getattr(self, name)[place] = value
-        self.cursor = number + 1
-        self._encode(number)
+        shown["weights"] = small.half()
+        for name, value in shown.items():
+            if not hasattr(self, name):
+                as_made = not self.vary and name in self._made
+                whole = self._made[name] if as_made else value.new_zeros((len(self), *value.shape[1:]))
+                setattr(self, name, whole)
+            if self.vary or name not in self._made:
+                getattr(self, name)[where] = value
+        self._encode(place)
 
     def _energy(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Of filmed clips: how much changes outside the person."""
@@ -224,10 +279,10 @@ class Pool:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def _encode(self, number: int) -> None:
+    def _encode(self, ring_place: int) -> None:
         if self._encoder is None:
             return
-        place = self._place(number)
+        place = self._place(ring_place)
         frames = self.frames[place]
         at_once = max(1, ENCODE_PIXELS // (frames.shape[-1] * frames.shape[-2]))
         latents = torch.cat([self._encoder(part) for part in frames.flatten(0, 1).split(at_once)])

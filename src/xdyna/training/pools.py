@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from xdyna.training.chunks import make_chunks
 from xdyna.training.config import StageConfig, TrainConfig
-from xdyna.training.pool import Pool
+from xdyna.training.pool import Pool, Standing
 from xdyna.training.processes import Processes
 from xdyna.training.stages import STAGES
 
@@ -21,12 +22,12 @@ class Pools:
         processes: this process among those of the run.
 
     Attributes:
-        cursors: where each pool stands or stood: chunks made, and fresh clips it owes.
+        stood: where each pool stood when a run was saved, or a stage left it.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, processes: Processes) -> None:
         self.config, self.folder, self.processes = config, folder, processes
-        self.cursors: dict[str, tuple[int, float]] = {}
+        self.stood: dict[str, Standing] = {}
         self._pools: dict[str, Pool] = {}
 
     def enter(self, number: int) -> Pool:
@@ -34,20 +35,23 @@ class Pools:
         name, key = self.config.stages[number], self._key(self.config.stages[number])
         needed = {self._key(following) for following in self.config.stages[number:]}
         for other in [other for other in self._pools if other not in needed]:
+            self.stood[other] = self._pools[other].standing
             self._pools.pop(other).close()
         if key not in self._pools:
             self._pools[key] = pool = self._new(name)
-            cursor, debt = self.cursors.get(key, (0, 0.0))
-            pool.fill(cursor=cursor, cache=self._file(key))
-            pool.debt = debt
+            pool.fill(self.stood.get(key), cache=self._file(key))
             if self.config.runtime.save_pools:
                 pool.save(self._file(key))
         return self._pools[key]
 
-    def places(self) -> dict[str, tuple[int, float]]:
-        """`cursors` as of now."""
-        self.cursors.update({key: (pool.cursor, pool.debt) for key, pool in self._pools.items()})
-        return self.cursors
+    def standings(self) -> dict[str, dict[str, Any]]:
+        """Where all pools stand or stood, as plain values; `stood` takes them up again."""
+        self.stood.update({key: pool.standing for key, pool in self._pools.items()})
+        return {key: dataclasses.asdict(standing) for key, standing in self.stood.items()}
+
+    def restore(self, standings: dict[str, dict[str, Any]]) -> None:
+        """Take up what `standings` gave."""
+        self.stood = {key: Standing(**values) for key, values in standings.items()}
 
     def save(self) -> None:
         """Write what was made since the pools were filled, if the config wants that."""
@@ -82,6 +86,7 @@ class Pools:
             scatter=stage.scatter,
             device=self.processes.device,
             unit=self.config.model.unit,
+            vary=self.config.data.vary,
             workers=self.config.runtime.workers,
             # what a stage that ends by the clock does in its time is up to the machine anyway
             patient=not settings.minutes,

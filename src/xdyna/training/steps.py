@@ -210,7 +210,13 @@ def _denoising_losses(run: Run, learner: nn.Module, batch: Batch, *, temporal: b
     prediction = run.config.noise.prediction
     target = prediction_target(clean, noise, alpha_bar, prediction=prediction)
     loss = prediction_loss(
-        output, target, batch["weights"], alpha_bar, min_snr=run.config.loss.min_snr, prediction=prediction
+        output,
+        target,
+        batch["weights"],
+        alpha_bar,
+        min_snr=run.config.loss.min_snr,
+        prediction=prediction,
+        temporal=run.config.loss.temporal if temporal else 0.0,
     )
     with torch.no_grad():
         plain = (output.float() - target).square().mean()

@@ -292,7 +292,7 @@ class Trainer:
                     rate=rate,
                     clips=clips * self.processes.count,
                     share=share,
-                    made=pool.cursor * pool.chunk * self.processes.count,
+                    made=pool.standing.cursor * pool.chunk * self.processes.count,
                 )
             agreed = alone or steps % SYNC_STEPS == 0
             if agreed and seconds - saved > self.config.runtime.save_seconds:
@@ -361,9 +361,7 @@ class Trainer:
             "optimiser": whole(self.optimiser.state_dict()) if self.optimiser else None,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "generators": self.processes.gather(self.run.generator.get_state()),
-            "cursors": self.processes.gather(
-                {key: list(value) for key, value in self.pools.places().items()}
-            ),
+            "pools": self.processes.gather(self.pools.standings()),
             "latents": self.latents,
         }
         if self.processes.is_main:
@@ -411,11 +409,11 @@ class Trainer:
         self.progress = Progress(state["stage"], state["steps"], state["seconds"])
         if state["optimiser"] is not None:
             self._resumed = {key: state[key] for key in ("optimiser", "averages", "scaler")}
-        generators, cursors = state["generators"], state["cursors"]
+        generators, pools = state["generators"], state["pools"]
         rank = self.processes.rank
         if len(generators) == self.processes.count:
             self.run.generator.set_state(generators[rank])
-            self.pools.cursors = {key: (value[0], value[1]) for key, value in cursors[rank].items()}
+            self.pools.restore(pools[rank])
         else:
             logger.warning(
                 "the run was stopped with %d processes and goes on with %d: it sees other draws than it would have",
@@ -427,6 +425,15 @@ class Trainer:
 
 
 def _judge(config: TrainConfig) -> Judge:
+    if config.initial_judge and "judge" in config.stages:
+        judge = Judge.load(config.initial_judge)
+        if judge.width != config.judge_width:
+            raise OptionError(
+                "initial_judge",
+                f"{config.initial_judge} has width {judge.width}, judge_width is {config.judge_width}",
+                f"Set judge_width to {judge.width}",
+            )
+        return judge
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         return Judge(config.judge_width)
