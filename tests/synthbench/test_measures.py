@@ -125,6 +125,24 @@ def test_joint_error_is_in_percent_of_the_width_whatever_the_aspect() -> None:
     assert correlations == pytest.approx([-1] * 8, abs=1e-3)
 
 
+def test_akd_leaves_the_judges_own_errors_out() -> None:
+    torch.manual_seed(0)
+    judge, video = Judge(8).eval(), torch.rand(1, 4, 3, 64, 32)
+    known = {"body": torch.full((1, 4, 18, 3), 10.0), "head": torch.full((1, 4, 3), 16.0)}
+    known["expression"] = torch.rand(1, 4, 8)
+    (same,) = read_person(video, **known, judge=judge, truth=video)
+    assert figure([same["joint_error_pct"]]).value > 1, "this judge knows nothing"
+    assert figure([same["akd_pct"]]).value == 0
+    other = torch.rand(1, 4, 3, 64, 32)
+    (apart,) = read_person(video, **known, judge=judge, truth=other)
+    with torch.no_grad():
+        seen, true = (expected_joints(judge.figure(clip[0] * 2 - 1)[1]) for clip in (video, other))
+    expected = 100 * ((seen - true) * torch.tensor([1.0, 2.0])).norm(dim=-1).mean().item()
+    assert figure([apart["akd_pct"]]).value == pytest.approx(expected, rel=1e-4)
+    (alone,) = read_person(video, **known, judge=judge)
+    assert "akd_pct" not in alone
+
+
 def test_mask_overlap_with_what_the_judge_sees() -> None:
     torch.manual_seed(0)
     judge, video, head = Judge(8).eval(), torch.rand(1, 2, 3, SIDE, SIDE), torch.full((1, 2, 3), 40.0)

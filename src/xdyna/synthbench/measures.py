@@ -176,6 +176,7 @@ def read_person(
     expression: torch.Tensor,
     judge: Judge,
     mask: torch.Tensor | None = None,
+    truth: torch.Tensor | None = None,
 ) -> list[Reading]:
     """What the judge reads off clips with people, against where and how the person should be.
 
@@ -185,12 +186,14 @@ def read_person(
         expression: (n f 8).
         judge: the judge.
         mask: (n f 1 h w), where known.
+        truth: (n f 3 h w), the true frames, where there are some.
 
     Returns:
-        for each clip joint_error_pct (mean distance of the joints inside of the picture, percent of the width), pck
-        (share of them within `PCK_SHARE` of the width), mask_iou, and the correlation of each expression:
-        expressions.NAME over the frames whose head's middle is in the picture, expressions_large.NAME over those
-        whose head is `LARGE_HEAD` or more as well.
+        for each clip joint_error_pct (mean distance of the joints inside of the picture from where they should be,
+        percent of the width), pck (share of them within `PCK_SHARE` of the width), akd_pct (average keypoint distance,
+        Siarohin et al. 2019: of the same joints from where the judge sees them in the true frames, so that its own
+        errors do not count), mask_iou, and the correlation of each expression: expressions.NAME over the frames whose
+        head's middle is in the picture, expressions_large.NAME over those whose head is `LARGE_HEAD` or more as well.
     """
     clips, frames = video.shape[:2]
     size = (video.shape[-2], video.shape[-1])
@@ -204,6 +207,11 @@ def read_person(
     scale = torch.tensor([1.0, size[0] / size[1]], device=video.device)
     apart = ((joints - places) * scale).norm(dim=-1)
     distance = (apart * seen).unflatten(0, (clips, frames)).sum((1, 2))
+    drift = None
+    if truth is not None:
+        true_parts = [judge.figure(f)[1] for f in (truth.flatten(0, 1) * 2 - 1).split(JUDGE_BATCH)]
+        drift = ((joints - expected_joints(torch.cat(true_parts))) * scale).norm(dim=-1) * seen
+        drift = drift.unflatten(0, (clips, frames)).sum((1, 2))
     near = ((apart <= PCK_SHARE) * seen).unflatten(0, (clips, frames)).sum((1, 2))
     counted = seen.unflatten(0, (clips, frames)).sum((1, 2))
     overlap = None if mask is None else _overlap(logits, mask.flatten(0, 1)).unflatten(0, (clips, frames))
@@ -219,6 +227,8 @@ def read_person(
             reading["joint_error_pct"] = Part(
                 "ratio", (100 * distance[clip].item(), counted[clip].item()), frames
             )
+            if drift is not None:
+                reading["akd_pct"] = Part("ratio", (100 * drift[clip].item(), counted[clip].item()), frames)
             reading["pck"] = Part("ratio", (near[clip].item(), counted[clip].item()), frames)
         if overlap is not None:
             reading["mask_iou"] = mean(overlap[clip].mean().item(), frames)

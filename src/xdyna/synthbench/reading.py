@@ -25,7 +25,7 @@ FaceComparer = Callable[[np.ndarray, np.ndarray, np.ndarray], "list[float | None
 """Generated and true frames (f h w 3) uint8, heads (f 3) -> each frame's cosine, None where a face is missing."""
 
 
-OF_ONE_PERSON = ("joint_error_pct", "pck", "mask_iou")
+OF_ONE_PERSON = ("joint_error_pct", "akd_pct", "pck", "mask_iou")
 """What the judge can read where there is one person only: of two, it cannot know which one is meant."""
 
 
@@ -64,7 +64,7 @@ class Reader:
         picks = torch.tensor(people, dtype=torch.long, device=video.device)
         readings = read_person(
             video[picks], body=truth.body[picks], head=truth.head[picks], expression=truth.expression[picks],
-            mask=truth.mask[picks], judge=self.judge,
+            mask=truth.mask[picks], truth=truth.frames[picks], judge=self.judge,
         )  # fmt: skip
         for row, reading in zip(people, _told_apart(readings, truth.company[picks]), strict=True):
             parts[row].update(reading)

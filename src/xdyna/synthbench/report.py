@@ -37,8 +37,8 @@ TRUTH_OF = {
 KEPT_BY_KNOB = ("joint_error_pct", "psnr_person", "psnr_head")
 """What the knob should not change."""
 CHANGED_BY_PARTS = (
-    "psnr_still", "psnr_person", "psnr_head", "joint_error_pct", "expressions.mouth_open", "expressions.smile",
-    "expressions.lid", "expressions.gaze_x", "scene_motion", "still_motion",
+    "psnr_still", "psnr_person", "psnr_head", "joint_error_pct", "akd_pct", "expressions.mouth_open",
+    "expressions.smile", "expressions.lid", "expressions.gaze_x", "scene_motion", "still_motion",
 )  # fmt: skip
 """What leaving out a part may change."""
 

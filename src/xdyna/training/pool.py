@@ -4,8 +4,8 @@ Making a clip costs time, and every clip can be learned from many times (other f
 once and then refreshed at a set rate. Pictures and condition maps are kept as uint8, latents as they are computed
 once by the frozen autoencoder.
 
-A pool is a ring of chunks (`chunks.py`), so what it keeps follows from its cursor (how many chunks were ever taken). How
-that is shown, if clips are varied (`variation.py`), follows from one number for each place of the ring.
+A pool is a ring of chunks (`chunks.py`), so what it keeps follows from its cursor (how many chunks were ever taken).
+How that is shown, if clips are varied (`variation.py`), follows from one number for each place of the ring.
 """
 
 from __future__ import annotations
