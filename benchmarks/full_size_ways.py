@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xdyna.machine import Lent, LentNetwork
-from xdyna.models import attention
+from xdyna.models import attention, motion
 from xdyna.models.fusing import fuse
 from xdyna.sampling import (
     Controls,
@@ -168,15 +168,17 @@ def compile_blocks(network: torch.nn.Module) -> None:
 @contextlib.contextmanager
 def limits(way: Way) -> Iterator[None]:
     """What a way does with large passes, for as long as the block runs."""
-    kept = signals.PIXELS_AT_ONCE, attention.MOST_HIDDEN, attention.LONG
+    passes = signals.PIXELS_AT_ONCE, signals.CONTROLLED_AT_ONCE, motion.AT_ONCE
+    kept = attention.MOST_HIDDEN, attention.LONG
     try:
         if way.together:
-            signals.PIXELS_AT_ONCE = CLOSE
+            signals.PIXELS_AT_ONCE = signals.CONTROLLED_AT_ONCE = motion.AT_ONCE = CLOSE
         if way.official:  # no pieces, and PyTorch's own choice of attention
             attention.MOST_HIDDEN = attention.LONG = CLOSE
         yield
     finally:
-        signals.PIXELS_AT_ONCE, attention.MOST_HIDDEN, attention.LONG = kept
+        signals.PIXELS_AT_ONCE, signals.CONTROLLED_AT_ONCE, motion.AT_ONCE = passes
+        attention.MOST_HIDDEN, attention.LONG = kept
 
 
 class Protocol:
@@ -239,7 +241,8 @@ class Runner:
             networks = [None if one is None else Recorded(one, recorder) for one in networks]
         if way.base == "lent":
             networks = [None if one is None else LentNetwork(one, self.lent) for one in networks]
-        self.networks = Networks(*networks)
+        store = torch.device("cpu") if way.base == "lent" else None
+        self.networks = Networks(*networks, store=store)
 
     @torch.inference_mode()
     def steps(self, frames: int, steps: int, on_step: Callable[[Any], None] | None = None) -> Tensor:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import fewer_steps, full_size, full_size_ways, real_pairs
+from benchmarks import fewer_steps, full_size, full_size_ways, memory, real_pairs
 
 from tests import tiny
 from xdyna import media
@@ -135,3 +135,11 @@ def test_no_time_leaves_rows_out(tmp_path: Path) -> None:
     full_size.main([*arguments, "--minutes", "0.1", "--ways", "plain", "-o", str(tmp_path / "out")])
     rows = json.loads((tmp_path / "out/out.json").read_text())["rows"]
     assert [row for row in rows if "left out" in row["note"]]
+
+
+def test_a_step_at_the_published_size_needs_no_more_memory_than_stated() -> None:
+    lines = list(memory.peaks("full", 16, (896, 512), top=1))
+    peaks = {line.split(":")[0]: float(line.split()[1]) for line in lines if "beside" in line}
+    assert 1.0 < peaks["ControlNets"] < 1.25
+    assert 1.0 < peaks["denoiser"] < 1.22
+    assert any("controls.py" in line for line in lines), "and it says what takes the memory"

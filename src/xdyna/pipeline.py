@@ -390,11 +390,12 @@ class XDynaPipeline:
     @contextlib.contextmanager
     def _networks(self) -> Iterator[Networks]:
         """What a denoising step runs: as they are, recorded, or each fetched when it is called."""
-        parts = [self.unet, self.pose_controlnet, self.face_controlnet]
+        parts: list[Any] = [self.unet, self.pose_controlnet, self.face_controlnet]
+        store = torch.device("cpu") if "unet" in self.lent else None
         with Lent(self.device).holding([]) as lent:
             if "unet" in self.lent:
                 parts = [None if part is None else LentNetwork(part, lent) for part in parts]
             elif self.graphs:
                 recorder = Recorder()
                 parts = [None if part is None else Recorded(part, recorder) for part in parts]
-            yield Networks(*parts)
+            yield Networks(parts[0], parts[1], parts[2], store)

@@ -5,8 +5,9 @@ import torch
 from diffusers.models.attention import FeedForward
 from torch.nn.attention import sdpa_kernel
 
-from xdyna.models import attention
+from xdyna.models import attention, motion
 from xdyna.models.attention import BACKENDS, attend, fed_forward, quickest_attention
+from xdyna.models.motion import MotionModule
 from xdyna.models.norms import TokenNorm
 
 
@@ -27,6 +28,27 @@ def test_a_feed_forward_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -
     learnt = fed_forward(tokens.requires_grad_(), norm, layer)
     assert rows[-1] == 7  # with gradients in one piece
     assert learnt.requires_grad
+
+
+def test_a_motion_module_in_bands_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = MotionModule(8, 2, max_length=6, groups=2)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(2 * 5, 8, 7, 3)
+    bands: list[int] = []
+    block = module.temporal_transformer.transformer_blocks[0]
+    block.register_forward_pre_hook(lambda _, given: bands.append(len(given[0])))
+    with torch.no_grad():
+        whole = module(x, frames=5)
+        monkeypatch.setattr(motion, "AT_ONCE", 2 * 4 * 7 * 3 * 8 // 3)
+        pieces = module(x, frames=5)
+    assert bands == [2 * 7 * 3, 2 * 2 * 3, 2 * 2 * 3, 2 * 3 * 3]
+    torch.testing.assert_close(pieces, whole)
+    assert torch.equal(pieces.unflatten(0, (2, 5))[:, 0], x.unflatten(0, (2, 5))[:, 0]), "the reference"
+    learnt = module(x, frames=5)
+    assert bands[-1] == 2 * 7 * 3  # with gradients in one piece
+    torch.testing.assert_close(learnt, whole)
 
 
 def test_nothing_is_preferred_on_a_cpu_and_preferences_change_no_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ def test_halves_and_frames_in_pieces_give_the_same(parts: dict, monkeypatch: pyt
         )
         for name in ("unet", "pose_controlnet", "face_controlnet")
     ]
-    monkeypatch.setattr(signals, "PIXELS_AT_ONCE", 2 * SIDE * SIDE)
+    for bound in ("PIXELS_AT_ONCE", "CONTROLLED_AT_ONCE"):
+        monkeypatch.setattr(signals, bound, 2 * SIDE * SIDE)
     apart = run(parts, **settings)
     for hook in hooks:
         hook.remove()
@@ -93,3 +95,31 @@ def test_what_is_stored_does_not_grow_with_the_clip(parts: dict) -> None:
     frame = sum(value.numel() * 4 for value in (*down, mid))
     assert most_stored(parts, 48) == 2 * frame
     assert most_stored(parts, FRAMES) == 4 * frame  # of seven frames the last window comes back to three
+
+
+def test_residuals_that_wait_elsewhere_are_the_same_and_come_back(
+    parts: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = torch.randn(1, 4, FRAMES, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    windows = step_windows(FRAMES, size=4, overlap=1, loop="closed", offset=2)
+    moves: list[torch.device] = []
+    original = torch.Tensor.to
+
+    def to(self: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        moves.extend(one for one in given if one == torch.device("cpu"))
+        return original(self, *given, **named)
+
+    def residuals(store: torch.device | None) -> list[torch.Tensor]:
+        kept = ControlResiduals(
+            dataclasses.replace(networks(parts), store=store), Controls(conditions(FRAMES)[1]), latents,
+            torch.tensor(500), [Tokens()] * 2, windows,
+        )  # fmt: skip
+        with torch.inference_mode():
+            made = [kept.of_window(number) for number in range(len(windows))]
+        return [value for down, mid in made for value in (*down, mid)]
+
+    here = residuals(None)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    there = residuals(torch.device("cpu"))
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+    assert len(moves) > len(windows)

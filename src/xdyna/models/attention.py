@@ -276,8 +276,8 @@ class TransformerBlock(nn.Module):
         return fed_forward(tokens, self.norm3, self.ff)
 
 
-MOST_HIDDEN = 1 << 27
-"""Numbers that a feed-forward holds inside at once where no gradients are wanted (256 MiB in half precision)."""
+MOST_HIDDEN = 1 << 26
+"""Numbers that a feed-forward holds inside at once where no gradients are wanted (128 MiB in half precision)."""
 
 
 def fed_forward(tokens: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:

@@ -131,11 +131,15 @@ class Block(nn.Module):
                 )
                 self.motion_modules.append(module)
 
-    def run_layer(self, index: int, x: Tensor, context: Context) -> Tensor:
-        """Layer `index`, checkpointed where that is switched on and gradients are wanted."""
+    def run_layer(self, index: int, stack: list[Tensor], context: Context) -> Tensor:
+        """Layer `index` of the map on top of the stack, checkpointed where that is wanted and gradients are.
+
+        The map is taken off the stack, so that its memory is free as soon as the layer's first part has read it:
+        a caller's variable, or an argument of a module's call, would hold it to the layer's end.
+        """
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return self._gradient_checkpointing_func(self._layer, index, x, context)
-        return self._layer(index, x, context)
+            return self._gradient_checkpointing_func(self._layer, index, stack.pop(), context)
+        return self._layer(index, stack.pop(), context)
 
     def _layer(self, index: int, x: Tensor, context: Context) -> Tensor:
         x = self.resnets[index](x, context.time, frames=context.frames)
@@ -171,7 +175,7 @@ class DownBlock(Block):
         """The same without the downsampler."""
         skips = []
         for index in range(len(self.resnets)):
-            x = self.run_layer(index, x, context)
+            x = self.run_layer(index, [x], context)
             skips.append(x)
         return x, skips
 
@@ -216,18 +220,19 @@ class UpBlock(Block):
         super().__init__(widths, options)
         self.upsamplers = nn.ModuleList([Upsample(out_channels)] if upsample else [])
 
-    def forward(self, x: Tensor, skips: list[Tensor], context: Context) -> Tensor:
-        """((b f) c h w) -> at the size of the next level's skips, which need not be twice as large.
+    def forward(self, stack: list[Tensor], context: Context) -> Tensor:
+        """((b f) c h w) at the size of the next level's skips, which need not be twice as large as this one's.
 
-        `skips` is a stack from which the level's own are taken.
+        On top of the stack lies what comes from the level below, then the level's skips: all are taken off it.
         """
-        return self.upsample(self.layers(x, skips, context), skips)
+        return self.upsample(self.layers(stack, context), stack)
 
-    def layers(self, x: Tensor, skips: list[Tensor], context: Context) -> Tensor:
+    def layers(self, stack: list[Tensor], context: Context) -> Tensor:
         """The same without the upsampler."""
         for index in range(len(self.resnets)):
-            x = self.run_layer(index, torch.cat([x, skips.pop()], dim=1), context)
-        return x
+            stack.append(torch.cat([stack.pop(), stack.pop()], dim=1))
+            stack.append(self.run_layer(index, stack, context))
+        return stack.pop()
 
     def upsample(self, x: Tensor, skips: list[Tensor]) -> Tensor:
         """What `layers` gave, at the size of the next level's skips."""

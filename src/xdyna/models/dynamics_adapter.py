@@ -73,8 +73,9 @@ class DynamicsAdapterAttention(Attention):
         scale = context.reference_scale
         if not isinstance(scale, Tensor) and scale == 0:
             return own
+        # of keys and values only frame 0's are still wanted: copies let go of the others
+        key, value = key[:: context.frames].clone(), value[:: context.frames].clone()
         # all frames' queries side by side against frame 0: (b, f n, c) with (b, n, c)
         query = self.to_q_ff(where).unflatten(0, (-1, context.frames)).flatten(1, 2)
-        first = slice(None, None, context.frames)
-        fetched = self.to_out_ff(attend(query, key[first], value[first], heads=self.heads))
+        fetched = self.to_out_ff(attend(query, key, value, heads=self.heads))
         return own + scaled(fetched, scale).view_as(own)

@@ -11,6 +11,7 @@ at zero, so that a new network is the one without.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from xdyna.errors import InputError
@@ -83,4 +84,8 @@ class TokenAttention(Attention):
         if self.image_tokens:
             seen = attend(query, self.to_k_ip(image), self.to_v_ip(image), heads=self.heads)
             parts.append(scaled(seen, context.reference_scale) if self.is_reference else seen)
-        return self.to_out[0](sum(parts[1:], parts[0])).view_as(tokens)
+        del query
+        mixed = parts.pop(0)
+        for part in parts:
+            mixed = mixed + part if torch.is_grad_enabled() else mixed.add_(part)
+        return self.to_out[0](mixed).view_as(tokens)

@@ -6,6 +6,7 @@ A reference at frame 0 takes no part: it passes through unchanged, and the other
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 from xdyna.models.attention import Attention, attend, fed_forward
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
 from xdyna.models.short_attention import fits_short_attention, short_attention
+
+AT_ONCE = 20_000_000
+"""Numbers of a map that a motion module takes at a time where no gradients are wanted: above it, rows of the map go one
+band after another, which bounds the memory. Places know nothing of each other here, so it changes nothing."""
 
 
 class TimeCode(nn.Module):
@@ -100,17 +105,25 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, *, frames: int, reference_frames: int) -> Tensor:
-        """((b f) c h w) with f = `frames` -> what is to be added to all frames but the reference's, (b f-r c h w)."""
-        height, width = x.shape[2:]
+    def forward(self, x: Tensor, *, frames: int, reference_frames: int) -> Iterator[tuple[slice, Tensor]]:
+        """((b f) c h w) with f = `frames` -> what is to be added to all frames but the reference's.
+
+        Yields:
+            bands of rows of the map, and for each (b f-r c rows w); one band is all where gradients are wanted.
+        """
         # norming the reference as well and leaving it out after costs less than a copy of the others
         # cut with the channels last, so that the gradient comes back with the channels last
         moving = self.norm(x).permute(0, 2, 3, 1).unflatten(0, (-1, frames))[:, reference_frames:]
-        batch = moving.shape[0]
-        tokens = self.proj_in(moving.permute(0, 2, 3, 1, 4).flatten(0, 2))
-        for block in self.transformer_blocks:
-            tokens = block(tokens)
-        return self.proj_out(tokens).unflatten(0, (batch, height, width)).permute(0, 3, 4, 1, 2)
+        batch, _, height, width, _ = moving.shape
+        bands = 1
+        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            bands = min(height, math.ceil(moving.numel() / AT_ONCE))
+        for band in range(bands):
+            rows = slice(height * band // bands, height * (band + 1) // bands)
+            tokens = self.proj_in(moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2))
+            for block in self.transformer_blocks:
+                tokens = block(tokens)
+            yield rows, self.proj_out(tokens).unflatten(0, (batch, -1, width)).permute(0, 3, 4, 1, 2)
 
 
 class MotionModule(nn.Module):
@@ -136,7 +149,8 @@ class MotionModule(nn.Module):
             return x
         output = x.clone()  # keeps the memory format, which torch.cat would not
         moving = output.unflatten(0, (-1, frames))[:, reference_frames:]
-        moving.add_(self.temporal_transformer(x, frames=frames, reference_frames=reference_frames))
+        for rows, change in self.temporal_transformer(x, frames=frames, reference_frames=reference_frames):
+            moving[..., rows, :].add_(change)
         return output
 
 

@@ -234,15 +234,22 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             x = _add(x, mid_residual)
 
         *lower, second, outermost = cast(list[UpBlock], self.up_blocks)
-        if deep is None:
+        stack, kept = [*skips, x], deep
+        del skips, x, deep  # from here on the stack alone holds them, and lets go of each after its use
+        if kept is None:
             for block in lower:
-                x = block(x, skips, context)
+                stack.append(block(stack, context))
             # kept before it is enlarged: a quarter of the memory, for one convolution more
-            deep = second.layers(x, skips, context)
-        x = outermost(second.upsample(deep, skips), skips, context)
+            kept = second.layers(stack, context)
+        else:
+            stack.pop()
+        stack.append(second.upsample(kept, stack))
+        if not keep_deep:
+            kept = None
+        x = outermost(stack, context)
         x = self.conv_out(self.conv_norm_out(x, frames=frames, silu=True))
         prediction = x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
-        return (prediction, deep) if keep_deep else prediction
+        return prediction if kept is None else (prediction, kept)
 
     def _embed(self, time: Tensor, motion: Tensor | float | None, sample: Tensor) -> Tensor:
         """Timesteps (b,) and motion energies -> the time embedding (b d)."""

@@ -15,8 +15,10 @@ from torch import Tensor
 from xdyna.models import run_controlnet
 
 PIXELS_AT_ONCE = 1 << 17
-"""Places of latent maps (17 frames of 896x512 have 121,856) in one pass of a network: it bounds the memory. Guidance
-halves and a ControlNet's frames go in several passes above it; results differ by rounding at most."""
+"""Places of latent maps (17 frames of 896x512 have 121,856) in one pass of the denoiser: it bounds the memory. Guidance
+halves go in several passes above it; results differ by rounding at most."""
+CONTROLLED_AT_ONCE = 1 << 16
+"""The same for the frames of a ControlNet, whose layers hold more (8 frames of 896x512 have 57,344 places)."""
 
 ConditionSource = Callable[[Sequence[int]], Tensor]
 """Frame indices -> their condition pictures, (b f c H W) float in [0, 1] on the networks' device."""
@@ -24,11 +26,16 @@ ConditionSource = Callable[[Sequence[int]], Tensor]
 
 @dataclass(frozen=True)
 class Networks:
-    """The three networks that a denoising step runs. A ControlNet that is None does not take part."""
+    """The three networks that a denoising step runs. A ControlNet that is None does not take part.
+
+    Attributes:
+        store: where the ControlNets' residuals wait for later windows; None leaves them where they are made.
+    """
 
     unet: Any
     pose_controlnet: Any = None
     face_controlnet: Any = None
+    store: torch.device | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,9 @@ class ControlResiduals:
         window, lead = self.windows[number], self.networks.unet.reference_frames
         missing = [frame for frame in window if frame not in self._kept]
         found = self._kept | dict(zip(missing, self._run(missing), strict=True))
-        frames: list[list[Tensor] | None] = [found[frame] for frame in window]
+        frames: list[list[Tensor] | None] = [
+            [value.to(self.latents.device, non_blocking=True) for value in found[frame]] for frame in window
+        ]
         if lead:
             frames = [self._of_reference() if self._tells_reference() else None, *frames]
         stacked = [
@@ -141,7 +150,10 @@ class ControlResiduals:
         fresh = {frame: lead + place for place, frame in enumerate(window) if frame in later}
         fresh = {frame: place for frame, place in fresh.items() if frame not in self._kept}
         for frame, place in fresh.items():
-            self._kept[frame] = [value[:, :, place].clone() for value in stacked]
+            own = [value[:, :, place].clone() for value in stacked]
+            self._kept[frame] = (
+                own if self.networks.store is None else [v.to(self.networks.store) for v in own]
+            )
         return tuple(stacked[:-1]), stacked[-1]
 
     def stored(self) -> int:
@@ -187,7 +199,7 @@ class ControlResiduals:
         """Summed residuals of both ControlNets for `frames`: a list a frame of (b c h w)."""
         rows: list[list[Tensor]] = []
         height, width = self.latents.shape[3:]
-        most = max(1, PIXELS_AT_ONCE // (len(self.latents) * height * width))
+        most = max(1, CONTROLLED_AT_ONCE // (len(self.latents) * height * width))
         pieces = math.ceil(len(frames) / most)
         for piece in range(pieces):
             part = frames[len(frames) * piece // pieces : len(frames) * (piece + 1) // pieces]

@@ -128,6 +128,7 @@ def denoise(
                 keep=cache.keeper(number, down),
             )
             total[:, :, :, window] += prediction
+            del down, mid, kept  # before the next window's are made
             done += 1
             if on_window is not None:
                 # windows a step vary with the offset in an open loop, so the total is an estimate there

@@ -76,7 +76,8 @@ _PARTS = {
 _PART_FIGURES = {
     "PSNR, still camera, dB": "psnr_still", "person, dB": "psnr_person", "head, dB": "psnr_head",
     "joint error, %": "joint_error_pct", "AKD, %": "akd_pct", "mouth": "expressions.mouth_open",
-    "smile": "expressions.smile", "lid": "expressions.lid", "gaze": "expressions.gaze_x", "scene motion": "scene_motion",
+    "smile": "expressions.smile", "lid": "expressions.lid", "gaze": "expressions.gaze_x",
+    "scene motion": "scene_motion",
     "false motion, 0-255": "still_motion", "face_cos": "face_cos", "dtfvd_synth": "dtfvd_synth.all",
     "its person": "dtfvd_synth.fg", "its scene": "dtfvd_synth.bg",
 }  # fmt: skip
