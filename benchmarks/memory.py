@@ -160,11 +160,11 @@ def peaks(width: str, frames: int, size: Sequence[int], *, top: int) -> Iterator
         ended = contextlib.suppress(DataDependentOutputException)
         with ended, mock.patch.object(loop, "predict", watched), storages, torch.no_grad():
             denoise(
-                    Networks(*networks), scheduler, reference=torch.zeros(1, channels, *place),
-                    latents=torch.zeros(1, channels, frames, *place), tokens=tokens[0], negative=tokens[1],
-                    controls=Controls(pose=shown(pictures[:, :3]), face=shown(pictures[:, 3:])), guidance=7.5,
-                    plan=WindowPlan(WINDOW, OVERLAP, "closed"), offsets=[0],
-                )  # fmt: skip
+                Networks(*networks), scheduler, reference=torch.zeros(1, channels, *place),
+                latents=torch.zeros(1, channels, frames, *place), tokens=tokens[0], negative=tokens[1],
+                controls=Controls(pose=shown(pictures[:, :3]), face=shown(pictures[:, 3:])), guidance=7.5,
+                plan=WindowPlan(WINDOW, OVERLAP, "closed"), offsets=[0],
+            )  # fmt: skip
     yield from found
 
 

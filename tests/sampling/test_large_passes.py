@@ -111,7 +111,7 @@ def test_residuals_that_wait_elsewhere_are_the_same_and_come_back(
 
     def residuals(store: torch.device | None) -> list[torch.Tensor]:
         kept = ControlResiduals(
-            dataclasses.replace(networks(parts), store=store), Controls(conditions(FRAMES)[1]), latents,
+            dataclasses.replace(networks(parts), store=store), Controls(conditions(3)[1]), latents,
             torch.tensor(500), [Tokens()] * 2, windows,
         )  # fmt: skip
         with torch.inference_mode():
