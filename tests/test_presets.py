@@ -101,6 +101,18 @@ def test_a_model_that_ships_its_lora_uses_it(inputs: dict[str, Path], tmp_path: 
         loaded.fill(AnimateOptions(preset="fast"))
 
 
+def test_the_package_ships_a_lora_of_its_own_weights() -> None:
+    pipeline = XDynaPipeline.from_pretrained("embedded", device="cpu")
+    filled = pipeline.fill(AnimateOptions(preset="fast"))
+    assert (filled.steps, filled.lora, filled.guidance) == (4, ("fast",), 1.0)
+    before = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    pipeline.loras.use(filled.lora)
+    changed = [
+        name for name, value in pipeline.unet.state_dict().items() if not torch.equal(value, before[name])
+    ]
+    assert len(changed) > 50
+
+
 def test_a_fast_run_is_recorded_and_repeated(inputs: dict[str, Path], lora: Path, tmp_path: Path) -> None:
     first = tmp_path / "first.mp4"
     chosen = options(inputs, preset="fast", lora=(f"{lora}:0.5",), cache=2, guidance_interval=(0.2, 0.9))

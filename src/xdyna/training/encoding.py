@@ -76,3 +76,22 @@ def clip_encoders(model: str, device: torch.device) -> tuple[Tensor, Tensor, Cal
         with torch.no_grad():
             empty = hidden_states(torch.zeros(1, 3, side, side, device=device, dtype=encoder.dtype)).float()
     return text, empty, features
+
+
+@torch.no_grad()
+def measure_latents(vae: Any, frames: Tensor) -> dict[str, float]:
+    """Mean and spread of the latents of some frames, as "shift" and "scale" for the autoencoder's config.
+
+    Args:
+        vae: the finished autoencoder.
+        frames: (p f 3 h w) uint8; 256 of them at most are read.
+    """
+    pictures = frames.flatten(0, 1)
+    picks = torch.linspace(0, len(pictures) - 1, min(len(pictures), 256)).long().unique()
+    parts = [
+        vae.encode(to_signed(pictures[part.to(pictures.device)])).latent_dist.mean.float()
+        for part in picks.split(32)
+    ]
+    latents = torch.cat(parts)
+    logger.info("latents: mean %.3f, spread %.3f", latents.mean(), latents.std())
+    return {"scale": 1 / max(latents.std().item(), 1e-6), "shift": latents.mean().item()}

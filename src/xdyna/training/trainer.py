@@ -21,33 +21,28 @@ from xdyna.models.fusing import fuse
 from xdyna.training.averages import Averages
 from xdyna.training.checkpoints import (
     JUDGE_FILE,
-    averaged,
     load_initial,
     load_state,
     save_state,
     set_latents,
-    write_model,
 )
 from xdyna.training.config import StageConfig, TrainConfig
 from xdyna.training.config_file import to_dict
 from xdyna.training.distill import make_student
-from xdyna.training.encoding import clip_encoders, encode_frames
+from xdyna.training.encoding import clip_encoders, encode_frames, measure_latents
 from xdyna.training.log import TrainLog
+from xdyna.training.model_folders import write_stage_model
 from xdyna.training.networks import build_networks, build_scheduler
 from xdyna.training.norms import halve_norms
 from xdyna.training.optimiser import MuonAdamW
-from xdyna.training.pool import Encoder, Pool, to_signed
+from xdyna.training.pool import Encoder, Pool
 from xdyna.training.pools import Pools, shared_out
 from xdyna.training.processes import SYNC_STEPS, Processes, shared_like, whole
 from xdyna.training.record import write_record
 from xdyna.training.run import Run
-from xdyna.training.samples import sample_sheet
 from xdyna.training.schedule import learning_rate, share_done
 from xdyna.training.stages import STAGES
 from xdyna.training.updates import GraphedUpdate, PlainUpdate
-from xdyna.weights import folder_hash
-from xdyna.weights.lora import FAST_FILE
-from xdyna.weights.lora_file import write_lora
 
 logger = logging.getLogger(__name__)
 
@@ -322,26 +317,12 @@ class Trainer:
                 parameter.grad = None
         self.averages = self.optimiser = self.update = None
         if name == "autoencoder":
-            self._measure_latents(pool)
+            found = measure_latents(self.run.networks.vae, pool.frames)
+            self.latents = self.processes.from_main(found)
+            set_latents(self.run.networks, self.latents)
         if name == "judge" and self.processes.is_main:
             self.run.judge.save(self.folder / JUDGE_FILE)
         self.progress.stage += 1
-
-    @torch.no_grad()
-    def _measure_latents(self, pool: Pool) -> None:
-        """Mean and spread of the latents over some of the pool, for the autoencoder's config."""
-        frames = pool.frames.flatten(0, 1)
-        picks = torch.linspace(0, len(frames) - 1, min(len(frames), 256)).long().unique()
-        parts = [
-            self.run.networks.vae.encode(to_signed(frames[part.to(frames.device)])).latent_dist.mean.float()
-            for part in picks.split(32)
-        ]
-        latents = torch.cat(parts)
-        self.latents = self.processes.from_main(
-            {"scale": 1 / max(latents.std().item(), 1e-6), "shift": latents.mean().item()}
-        )
-        set_latents(self.run.networks, self.latents)
-        logger.info("latents: mean %.3f, spread %.3f", latents.mean(), latents.std())
 
     # -- state ----------------------------------------------------------------------------------
 
@@ -367,32 +348,10 @@ class Trainer:
         if self.processes.is_main:
             save_state(self.folder, state)
             if model and self.config.runtime.keep:
-                self._save_model(model, state)
+                write_stage_model(self.config, self.folder, model, state, device=self.run.device)
         if pools:
             self.pools.save()
         self.processes.wait()
-
-    def _save_model(self, stage: str, state: dict[str, Any]) -> None:
-        """Write the averaged weights as a model folder, keep the newest few, and sample from it."""
-        steps = self.progress.steps.get(stage, 0)
-        weights = averaged(state["networks"], state["averages"])
-        networks = build_networks(self.config, seed=self.config.seed)
-        for name, network in networks.named().items():
-            network.load_state_dict(weights[name])
-            network.requires_grad_(False).eval()
-        set_latents(networks, self.latents)
-        name = f"{stage}-{steps:07d}"
-        folder = self.folder / "models" / name
-        write_model(self.config, networks, folder, storage="bf16", card=None)
-        if "student" in weights:
-            base, student = folder_hash(folder), self.config.student
-            write_lora(folder / FAST_FILE, weights["student"], steps=student.steps, base=base)
-        _keep_newest(self.folder / "models", self.config.runtime.keep)
-        # a sheet shows the networks themselves, which a student does not change
-        samples = self.config.runtime.samples if stage != "distill" else 0
-        if samples and STAGES[stage].latents and self.config.model.kind == "embedded":
-            picture = sample_sheet(self.config, networks, self.run.device)
-            TrainLog.show(self.folder, self.config.runtime, f"samples/{stage}", picture, steps=steps)
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Take up a state written by `_save`."""
@@ -445,14 +404,3 @@ def _compile_in_place(learner: nn.Module) -> None:
         parts = [module.encoder, module.decoder] if isinstance(module, AutoencoderKL) else [module]
         for part in parts:
             part.compile()
-
-
-def _keep_newest(folder: Path, count: int) -> None:
-    """Delete all model folders but the newest."""
-    import shutil
-
-    found = sorted(
-        (path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime
-    )
-    for path in found[:-count]:
-        shutil.rmtree(path)
