@@ -43,6 +43,17 @@ def test_every_network_learned_and_motion_modules_only_from_clips(
     assert any("motion_modules" in key for key in trained.unet.state_dict())
 
 
+def test_a_run_of_an_older_version_is_told_apart(
+    finished_run: Path, smoke_config: TrainConfig, tmp_path: Path
+) -> None:
+    state = load_state(finished_run)
+    assert state is not None
+    del state["pools"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(OptionError, match="older version"):
+        train(smoke_config, output=tmp_path, device="cpu")
+
+
 def test_a_finished_judge_is_trained_further(smoke_config: TrainConfig, tmp_path: Path) -> None:
     made = Judge(smoke_config.judge_width)
     made.save(tmp_path / "judge.safetensors")

@@ -6,7 +6,6 @@ A reference at frame 0 takes no part: it passes through unchanged, and the other
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -105,11 +104,13 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, *, frames: int, reference_frames: int) -> Iterator[tuple[slice, Tensor]]:
-        """((b f) c h w) with f = `frames` -> what is to be added to all frames but the reference's.
+    def forward(self, x: Tensor, into: Tensor, *, frames: int, reference_frames: int) -> None:
+        """Add to a map what this makes of it.
 
-        Yields:
-            bands of rows of the map, and for each (b f-r c rows w); one band is all where gradients are wanted.
+        Args:
+            x: ((b f) c h w) with f = `frames`.
+            into: (b f-r c h w), all frames but the reference's; changed in place.
+            frames, reference_frames: f and r.
         """
         # norming the reference as well and leaving it out after costs less than a copy of the others
         # cut with the channels last, so that the gradient comes back with the channels last
@@ -123,7 +124,8 @@ class TemporalTransformer(nn.Module):
             tokens = self.proj_in(moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2))
             for block in self.transformer_blocks:
                 tokens = block(tokens)
-            yield rows, self.proj_out(tokens).unflatten(0, (batch, -1, width)).permute(0, 3, 4, 1, 2)
+            change = self.proj_out(tokens).unflatten(0, (batch, -1, width)).permute(0, 3, 4, 1, 2)
+            into[..., rows, :].add_(change)
 
 
 class MotionModule(nn.Module):
@@ -149,8 +151,7 @@ class MotionModule(nn.Module):
             return x
         output = x.clone()  # keeps the memory format, which torch.cat would not
         moving = output.unflatten(0, (-1, frames))[:, reference_frames:]
-        for rows, change in self.temporal_transformer(x, frames=frames, reference_frames=reference_frames):
-            moving[..., rows, :].add_(change)
+        self.temporal_transformer(x, moving, frames=frames, reference_frames=reference_frames)
         return output
 
 

@@ -363,6 +363,11 @@ class Trainer:
                     str(self.folder), f"holds a run with other settings of {part!r}",
                     "Choose another output folder, or start anew with --fresh",
                 )  # fmt: skip
+        if "pools" not in state:
+            raise OptionError(
+                str(self.folder), "holds a run of an older version of xdyna, which this one cannot go on with",
+                "Choose another output folder, or start anew with --fresh; its models/ can be `initial`",
+            )  # fmt: skip
         for key, module in self.run.modules().items():
             module.load_state_dict(state["networks"][key])
         self.progress = Progress(state["stage"], state["steps"], state["seconds"])
