@@ -56,7 +56,7 @@ def test_every_option_has_help_and_group() -> None:
 
 @pytest.mark.parametrize(
     ("motion", "share", "lively"),
-    [(None, 0.8, 0.8), (0, 1, 1), (0.5, 0.9, 0.9), (1, 0.8, 0.8), (2, 0.8, 0.7)],
+    [(None, 0.8, 0.8), (0, 1, 1), (0.5, 0.825, 0.825), (1, 0.8, 0.8), (2, 0.8, 0.7)],
 )
 def test_the_knob_sets_how_much_noise_frames_share(motion: float | None, share: float, lively: float) -> None:
     preset = ModelPreset(motion_energy=5.0, shared_noise=0.8)

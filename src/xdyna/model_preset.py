@@ -56,12 +56,13 @@ class ModelPreset:
         """The share of the start noise's variance that all frames have in common, for a `--motion`.
 
         `shared_noise` for None and 1; everything for 0, so that what is not driven starts out, and stays, still;
-        `lively_noise` for 2; linear between. A model that cannot be told keeps its own share.
+        `lively_noise` for 2. Linear between 1 and 2; below 1 by the cube of what is missing, since a scene comes to
+        rest at little more than its usual share. A model that cannot be told keeps its own share.
         """
         if motion is None or not self.motion_energy:
             return self.shared_noise
         if motion <= 1:
-            return 1 - (1 - self.shared_noise) * float(motion)
+            return self.shared_noise + (1 - self.shared_noise) * (1 - float(motion)) ** 3
         return self.shared_noise + (min(self.lively_noise, self.shared_noise) - self.shared_noise) * (
             motion - 1
         )

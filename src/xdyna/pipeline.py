@@ -391,11 +391,10 @@ class XDynaPipeline:
     def _networks(self) -> Iterator[Networks]:
         """What a denoising step runs: as they are, recorded, or each fetched when it is called."""
         parts: list[Any] = [self.unet, self.pose_controlnet, self.face_controlnet]
-        store = torch.device("cpu") if "unet" in self.lent else None
         with Lent(self.device).holding([]) as lent:
             if "unet" in self.lent:
-                parts = [None if part is None else LentNetwork(part, lent) for part in parts]
+                parts = [*(part and LentNetwork(part, lent) for part in parts), torch.device("cpu")]
             elif self.graphs:
                 recorder = Recorder()
-                parts = [None if part is None else Recorded(part, recorder) for part in parts]
-            yield Networks(parts[0], parts[1], parts[2], store)
+                parts = [part and Recorded(part, recorder) for part in parts]
+            yield Networks(*parts)

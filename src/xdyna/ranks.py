@@ -101,7 +101,7 @@ def joined(device: str) -> Iterator[tuple[Hosts, str]]:
         yield group, str(place)
         group.leave()
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # the parent says so, once
+        raise _exit_at_once(130) from None  # the parent says so, once
     except LostProcess:
         # the parent knows better what became of the other
         if WATCHED in os.environ or not _failed_first(store):
