@@ -101,7 +101,10 @@ def joined(device: str) -> Iterator[tuple[Hosts, str]]:
         yield group, str(place)
         group.leave()
     except KeyboardInterrupt:
-        raise _exit_at_once(130) from None  # the parent says so, once
+        # the parent says so, once, and clears up; where it is gone, this process must clear up to its end
+        if WATCHED in os.environ and os.getppid() == parent:
+            raise _exit_at_once(130) from None
+        raise SystemExit(130) from None
     except LostProcess:
         # the parent knows better what became of the other
         if WATCHED in os.environ or not _failed_first(store):
