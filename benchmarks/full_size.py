@@ -30,6 +30,8 @@ from benchmarks.training_step import write_profile
 from xdyna.sampling import decode_stream
 
 ERROR_STEPS = 2
+FEW = 4
+"""Steps of `--preset fast`."""
 SPARING = ("int8", "fp8", "lent")
 """Forms that save memory rather than time: their long step is the least important."""
 GIB = 2**30
@@ -115,7 +117,8 @@ class Bench:
         self.estimate()
         best = self.best()
         if best is not None:
-            self.guarded(best, "whole run", lambda: self.whole(best), needs=self.expected(best))
+            self.guarded(best, "whole run", lambda: self.whole(best), needs=self.expected(best, STEPS))
+            self.guarded(best, "fast run", lambda: self.whole(best, fast=True), needs=self.expected(best, FEW))
         self.long_steps(lambda name: not WAYS[name].official)
         if "compiled" in given.ways:
             self.guarded("compiled", "compile", self.compiled, needs=60)
@@ -208,10 +211,10 @@ class Bench:
         self.results.add(name, row, [self.clock() - begin])
         self.peaks(name, f"peak GiB, {frames} frames", others)
 
-    def expected(self, name: str) -> float:
+    def expected(self, name: str, steps: int) -> float:
         """Seconds of the whole run by its parts, rounded up."""
         step = self.results.median(name, f"step of {self.given.frames} frames s") or 1e9
-        return 1.1 * STEPS * step + 15
+        return 1.1 * steps * step + 10
 
     def estimate(self) -> None:
         """The whole run of every way, from its parts."""
@@ -235,13 +238,16 @@ class Bench:
         timed = [(self.results.median(n, row), n) for n in names if not WAYS[n].official]
         return min(((value, n) for value, n in timed if value is not None), default=(0, None))[1]
 
-    def whole(self, name: str) -> None:
-        """All steps and decoding, on the clock."""
-        runner, frames, steps = self.runners[name], self.given.frames, STEPS
+    def whole(self, name: str, *, fast: bool = False) -> None:
+        """All steps and decoding, on the clock; `fast` takes few steps without guidance, as `--preset fast` does."""
+        runner, frames, steps = self.runners[name], self.given.frames, FEW if fast else STEPS
+        what = f"{frames} frames, {steps} steps" + (" without guidance" if fast else "")
+        if fast:  # one half is a shape of its own
+            runner.steps(min(frames, 3 * WINDOW), 1, guided=False)
         others, begin = self.others(name), self.clock()
-        latents = runner.steps(frames, steps)
+        latents = runner.steps(frames, steps, guided=not fast)
         denoised = self.clock() - begin
-        self.results.add(name, f"{frames} frames, {steps} steps s", [denoised])
+        self.results.add(name, f"{what} s", [denoised])
         if not bool(latents.isfinite().all()):  # random weights may lead anywhere
             self.results.note(name, "whole run", "latents not finite: others are decoded")
             latents = self.protocol.latents(frames)
@@ -252,8 +258,8 @@ class Bench:
         decoded = self.clock() - begin
         assert count == frames
         self.results.add(name, f"{frames} frames decoded s", [decoded])
-        self.results.add(name, f"{frames} frames, {steps} steps, decoded s", [denoised + decoded])
-        self.peaks(name, "peak GiB, whole run", others)
+        self.results.add(name, f"{what}, decoded s", [denoised + decoded])
+        self.peaks(name, f"peak GiB, {'fast' if fast else 'whole'} run", others)
 
     def compiled(self) -> None:
         """Compile, once cold and once from PyTorch's cache, and measure."""

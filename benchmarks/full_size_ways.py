@@ -17,7 +17,9 @@ from xdyna.machine import Lent, LentNetwork
 from xdyna.models import attention, motion
 from xdyna.models.fusing import fuse
 from xdyna.sampling import (
+    ALONE,
     Controls,
+    Hosts,
     Networks,
     Recorded,
     Recorder,
@@ -245,8 +247,14 @@ class Runner:
         self.networks = Networks(*networks, store=store)
 
     @torch.inference_mode()
-    def steps(self, frames: int, steps: int, on_step: Callable[[Any], None] | None = None) -> Tensor:
-        """Denoise a clip for so many steps of 25: latents (1 c f h w), float32."""
+    def steps(
+        self, frames: int, steps: int, *, guided: bool = True, hosts: Hosts = ALONE,
+        on_step: Callable[[Any], None] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Denoise a clip for so many steps of 25: latents (1 c f h w), float32.
+
+        Without guidance one half runs, as with `--preset fast`. `hosts` are the processes that share the windows.
+        """
         if self.way.official:
             return self._official_steps(frames, steps)
         p = self.protocol
@@ -258,10 +266,10 @@ class Runner:
             with limits(self.way):
                 return denoise(
                     self.networks, p.scheduler(steps), reference=p.reference, latents=p.latents(frames),
-                    tokens=p.tokens, negative=p.negative, guidance=p.guidance,
+                    tokens=p.tokens, negative=p.negative, guidance=p.guidance if guided else 1.0,
                     controls=Controls(pose=shown(p.pose), face=shown(p.face)),
                     plan=WindowPlan(WINDOW, OVERLAP, "closed"), offsets=[3 * n % WINDOW for n in range(steps)],
-                    generator=torch.Generator().manual_seed(0), on_step=on_step,
+                    generator=torch.Generator().manual_seed(0), hosts=hosts, on_step=on_step,
                 )  # fmt: skip
         finally:
             self.lent.give_back()
