@@ -20,6 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from xdyna.allocator import expand_segments
+
+expand_segments()  # as the command does, before torch is imported
+
 import diffusers
 import torch
 from benchmarks.counting import count_pass, machine_rates

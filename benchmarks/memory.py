@@ -1,6 +1,6 @@
 """Where a denoising step's memory goes at the published size, counted without a GPU.
 
-    python -m benchmarks.memory [--frames 16] [--width full] [--top 12]
+    python -m benchmarks.memory [--frames 16] [--width full] [--offload] [--top 12]
 
 Runs one step of our loop (896 x 512, guidance 7.5, both ControlNets, windows of 16 with an overlap of 4) on fake
 tensors, which have shapes and no content, and follows every storage from its making to its end. Printed for each
@@ -52,8 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", nargs=2, type=int, default=[896, 512], metavar=("H", "W"))
     parser.add_argument("--width", choices=tuple(CONFIGS), default="full")
     parser.add_argument("--top", type=int, default=12, help="how many kinds of tensors to show of each peak")
+    parser.add_argument(
+        "--offload",
+        action="store_true",
+        help="as --offload runs; what waits in main memory for later windows is still counted",
+    )
     given = parser.parse_args(arguments)
-    for line in peaks(given.width, given.frames, given.size, top=given.top):
+    for line in peaks(given.width, given.frames, given.size, top=given.top, offload=given.offload):
         print(line, flush=True)
 
 
@@ -116,7 +121,7 @@ class Storages(TorchDispatchMode):
         self._now -= size
 
 
-def peaks(width: str, frames: int, size: Sequence[int], *, top: int) -> Iterator[str]:
+def peaks(width: str, frames: int, size: Sequence[int], *, top: int, offload: bool = False) -> Iterator[str]:
     """The report's lines."""
     config = load_config(CONFIGS[width])
     found: list[str] = []
@@ -140,6 +145,7 @@ def peaks(width: str, frames: int, size: Sequence[int], *, top: int) -> Iterator
         scheduler = make_scheduler("ddim", build_scheduler(config.noise))
         set_timesteps(scheduler, 25, "cpu")
         scheduler.timesteps = scheduler.timesteps[:1]
+        store = torch.device("cpu") if offload else None
         predict = loop.predict
 
         def report(what: str) -> None:
@@ -160,7 +166,7 @@ def peaks(width: str, frames: int, size: Sequence[int], *, top: int) -> Iterator
         ended = contextlib.suppress(DataDependentOutputException)
         with ended, mock.patch.object(loop, "predict", watched), storages, torch.no_grad():
             denoise(
-                Networks(*networks), scheduler, reference=torch.zeros(1, channels, *place),
+                Networks(*networks, store=store), scheduler, reference=torch.zeros(1, channels, *place),
                 latents=torch.zeros(1, channels, frames, *place), tokens=tokens[0], negative=tokens[1],
                 controls=Controls(pose=shown(pictures[:, :3]), face=shown(pictures[:, 3:])), guidance=7.5,
                 plan=WindowPlan(WINDOW, OVERLAP, "closed"), offsets=[0],

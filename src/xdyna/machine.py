@@ -197,3 +197,8 @@ class LentNetwork:
         """What the network gives for these arguments."""
         self._lent.take([self._network])
         return self._network(*values, **named)
+
+    def halves(self, *values: Any, **named: Any) -> Any:
+        """A denoiser's predictions for several guidance halves, see `models.halves`."""
+        self._lent.take([self._network])
+        return self._network.halves(*values, **named)

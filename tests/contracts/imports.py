@@ -10,7 +10,7 @@ from dataclasses import dataclass
 # From the bottom to the top. A room imports rooms of lower floors and itself, nothing else: rooms on one floor
 # are strangers. A room is the first name after `xdyna`.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
+    frozenset({"errors", "allocator"}),
     frozenset({"media", "options", "model_preset", "windows", "models", "conditions"}),
     frozenset({"sampling", "weights", "machine", "driving", "flags"}),
     frozenset({"convert", "data", "condition_clips", "evaluation", "presets"}),
@@ -27,6 +27,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # function, what a detector runs on.
 ONLY = {
     "errors": frozenset[str](),
+    "allocator": frozenset[str](),
     "options": frozenset[str](),
     "model_preset": frozenset[str](),
     "windows": frozenset({"numpy"}),

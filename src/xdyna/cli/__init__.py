@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xdyna import __version__
+from xdyna.allocator import expand_segments
 from xdyna.cli.batch import add_batch
 from xdyna.cli.evaluate import add_evaluate
 from xdyna.cli.study import add_study
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if chosen.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
     )
+    expand_segments()  # before a verb imports torch
     try:
         return chosen.run(chosen) or 0
     except XdynaError as error:

@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -319,6 +320,17 @@ class SpatialTransformer(nn.Module):
         for block in self.transformer_blocks:
             tokens = block(tokens, context, size=size)
         return x + self.proj_out(tokens.unflatten(1, size).permute(0, 3, 1, 2))
+
+    def begin(self, x: Tensor, context: Context) -> Tensor:
+        """What `forward` does before it reads tokens: ((b f) c h w) -> its tokens after self-attention ((b f) n c)."""
+        block = cast(TransformerBlock, self.transformer_blocks[0])
+        tokens = map_to_tokens(self.proj_in(self.norm(x)))
+        return tokens + block.attn1(block.norm1(tokens), context, size=(x.shape[2], x.shape[3]))
+
+    def finish(self, x: Tensor, tokens: Tensor, context: Context) -> Tensor:
+        """The rest of it, of its input and what `begin` gave; neither is changed, since others may read them."""
+        tokens = cast(TransformerBlock, self.transformer_blocks[0]).after(tokens, context)
+        return x + self.proj_out(tokens.unflatten(1, (x.shape[2], x.shape[3])).permute(0, 3, 1, 2))
 
 
 def map_to_tokens(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -145,6 +146,9 @@ class Block(nn.Module):
         x = self.resnets[index](x, context.time, frames=context.frames)
         if self.attentions:
             x = self.attentions[index](x, context)
+        return self._moved(index, x, context)
+
+    def _moved(self, index: int, x: Tensor, context: Context) -> Tensor:
         if self.motion_modules and context.temporal:
             x = self.motion_modules[index](
                 x, frames=context.frames, reference_frames=context.reference_frames
@@ -163,21 +167,47 @@ class DownBlock(Block):
         )
         self.downsamplers = nn.ModuleList([Downsample(out_channels)] if downsample else [])
 
-    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
-        """((b f) c h w) -> what goes on down, and the skips: each layer's output and the downsampler's."""
-        x, skips = self.layers(x, context)
+    def forward(
+        self, x: Tensor, context: Context, begun: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """((b f) c h w) -> what goes on down, and the skips: each layer's output and the downsampler's.
+
+        `begun` is what `begin` gave for the same map, which is then not computed again.
+        """
+        x, skips = self.layers(x, context, begun)
         for downsampler in self.downsamplers:
             x = downsampler(x)
             skips.append(x)
         return x, skips
 
-    def layers(self, x: Tensor, context: Context) -> tuple[Tensor, list[Tensor]]:
+    def layers(
+        self, x: Tensor, context: Context, begun: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """The same without the downsampler."""
         skips = []
         for index in range(len(self.resnets)):
-            x = self.run_layer(index, [x], context)
+            if index == 0 and begun is not None:
+                x = self._resume(begun, context)
+            else:
+                x = self.run_layer(index, [x], context)
             skips.append(x)
         return x, skips
+
+    def begin(self, x: Tensor, context: Context) -> list[Tensor]:
+        """What the first layer, one with attention, does before it reads tokens.
+
+        Returns:
+            its resnet's map ((b f) c h w), and the tokens after self-attention ((b f) n c).
+        """
+        x = self.resnets[0](x, context.time, frames=context.frames)
+        return [x, cast(SpatialTransformer, self.attentions[0]).begin(x, context)]
+
+    def _resume(self, begun: list[Tensor], context: Context) -> Tensor:
+        """The rest of the first layer. Nothing of `begun` is changed but the list, which is emptied."""
+        tokens, x = begun.pop(), begun.pop()
+        x = cast(SpatialTransformer, self.attentions[0]).finish(x, tokens, context)
+        del tokens  # before the motion module
+        return self._moved(0, x, context)
 
 
 class MidBlock(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xdyna.errors import OptionError, WeightsError
 from xdyna.models.attention import AttentionOptions, Context
 from xdyna.models.blocks import BlockOptions, DownBlock, UpBlock
+from xdyna.models.halves import in_halves
 from xdyna.models.levels import check_groups, check_levels, make_levels, spatial_transformers
 from xdyna.models.motion import MotionStrength
 from xdyna.models.norms import ClipGroupNorm
@@ -177,6 +178,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         motion: Tensor | float | None = None,
         deep: Tensor | None = None,
         keep_deep: bool = False,
+        begun: list[Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Predict all frames; what comes out for a reference frame means nothing.
 
@@ -196,6 +198,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 left out (DeepCache, Ma et al. 2023). Of `down_residuals`, the first `outer_skips` are wanted then, and
                 no `mid_residual`.
             keep_deep: also return what `deep` takes.
+            begun: what `begin` gave for the same arguments; it is read and emptied.
 
         Returns:
             (b out_channels r+f h w); with `keep_deep` also what the deep levels say, ((b r+f) c h/2 w/2).
@@ -206,27 +209,20 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         """
         batch, _, frames, _, _ = sample.shape
         self._check_call(frames, temporal, down_residuals, self._skips if deep is None else self.outer_skips)
-        self._check_features(reference_features, reference_scale)
-        time = torch.as_tensor(timestep, device=sample.device).expand(batch)
-        context = Context(
-            frames=frames,
-            time=self._embed(time, motion, sample),
-            tokens=encoder_hidden_states,
-            reference_scale=reference_scale,
-            temporal=temporal,
-            reference_frames=self.reference_frames,
-            reference_features=reference_features,
-        )
-
-        x = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+        context = self._context(
+            sample, timestep, encoder_hidden_states, reference_features=reference_features,
+            reference_scale=reference_scale, temporal=temporal, motion=motion,
+        )  # fmt: skip
+        x = self._enter(sample)
         skips = [x]
+        first = cast(DownBlock, self.down_blocks[0])
         if deep is None:
             for block in self.down_blocks:
-                x, outputs = block(x, context)
+                x, outputs = block(x, context, begun if block is first else None)
                 skips += outputs
             x = self.mid_block(x, context)
         else:
-            skips += cast(DownBlock, self.down_blocks[0]).layers(x, context)[1]
+            skips += first.layers(x, context, begun)[1]
 
         if down_residuals is not None:
             skips = [_add(skip, r) for skip, r in zip(skips, down_residuals, strict=True)]
@@ -250,6 +246,67 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         x = self.conv_out(self.conv_norm_out(x, frames=frames, silu=True))
         prediction = x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()
         return prediction if kept is None else (prediction, kept)
+
+    halves = in_halves
+    """A method, so that whatever stands for the network can stand before all its halves at once."""
+
+    @property
+    def begins_alike(self) -> bool:
+        """Whether calls that differ in their tokens only have a beginning in common, which `begin` computes.
+
+        No self-attention reads tokens, whatever the way of the reference; a first layer without attention is too
+        little to keep for.
+        """
+        return len(cast(DownBlock, self.down_blocks[0]).attentions) > 0
+
+    def begin(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        *,
+        reference_features: Sequence[Tensor] | None = None,
+        reference_scale: float | Tensor = 1.0,
+        motion: Tensor | float | None = None,
+    ) -> list[Tensor]:
+        """What `forward` does before it reads tokens: up to the first self-attention, for several calls to go on from.
+
+        Without gradients, for a network that `begins_alike`; arguments as those of `forward`.
+
+        Returns:
+            what `forward` takes as `begun`. It empties that list: a call that is not the last gets a copy of the list.
+        """
+        context = self._context(
+            sample, timestep, None, reference_features=reference_features, reference_scale=reference_scale,
+            motion=motion,
+        )  # fmt: skip
+        return cast(DownBlock, self.down_blocks[0]).begin(self._enter(sample), context)
+
+    def _enter(self, sample: Tensor) -> Tensor:
+        """(b c f h w) -> ((b f) d h w), new memory each time: residuals are added into it."""
+        return self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+
+    def _context(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        tokens: Tensor | None,
+        *,
+        reference_features: Sequence[Tensor] | None,
+        reference_scale: float | Tensor,
+        motion: Tensor | float | None,
+        temporal: bool = True,
+    ) -> Context:
+        self._check_features(reference_features, reference_scale)
+        time = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+        return Context(
+            frames=sample.shape[2],
+            time=self._embed(time, motion, sample),
+            tokens=tokens,
+            reference_scale=reference_scale,
+            temporal=temporal,
+            reference_frames=self.reference_frames,
+            reference_features=reference_features,
+        )
 
     def _embed(self, time: Tensor, motion: Tensor | float | None, sample: Tensor) -> Tensor:
         """Timesteps (b,) and motion energies -> the time embedding (b d)."""

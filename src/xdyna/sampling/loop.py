@@ -126,6 +126,7 @@ def denoise(
                 motion=of_halves(motion, len(halves), batch=len(latents)),
                 deep=None if kept is None else kept.deep,
                 keep=cache.keeper(number, down),
+                share=networks.store is None,  # where memory is short, two maps are worth more than the time
             )
             total[:, :, :, window] += prediction
             del down, mid, kept  # before the next window's are made
@@ -158,6 +159,7 @@ def predict(
     motion: Tensor | float | None = None,
     deep: Tensor | None = None,
     keep: Callable[[Tensor], None] | None = None,
+    share: bool = True,
 ) -> Tensor:
     """The UNet's prediction for one window, the guidance halves in one batch, or one by one where they are large.
 
@@ -174,48 +176,35 @@ def predict(
         motion: motion energy, see `denoise`.
         deep: deep features of an earlier step, which are reused.
         keep: is told this step's.
+        share: what the halves have in common is computed once; False in less memory, see `models.halves`.
 
     Returns:
         (halves b c f h w) float32: a prediction for the reference is thrown away.
     """
     dtype = next(unet.parameters()).dtype
     sample = unet.with_reference(latents, reference).to(dtype)
-    batch, places = len(sample), len(sample) * sample[0, 0].numel()
-    each = 1 if len(halves) * places > signals.PIXELS_AT_ONCE else len(halves)
-    outputs, deeps = [], []
-    for begin in range(0, len(halves), each):
-        part = halves[begin : begin + each]
-        rows = slice(batch * begin, batch * (begin + each))
-        joined = [half.joined() for half in part]
-        features = None
-        if reference_features is not None:
-            features = [torch.cat([feature.to(dtype)] * len(part)) for feature in reference_features]
-        output = unet(
-            torch.cat([sample] * len(part)),
-            timestep,
-            None if joined[0] is None else torch.cat([t for t in joined if t is not None]).to(dtype),
-            down_residuals=None
-            if down_residuals is None
-            else tuple(_of_rows(value, rows, batch).to(dtype) for value in down_residuals),
-            mid_residual=None if mid_residual is None else _of_rows(mid_residual, rows, batch).to(dtype),
-            reference_features=features,
-            reference_scale=reference_scale,
-            motion=motion,
-            deep=None if deep is None else deep.unflatten(0, (len(halves) * batch, -1))[rows].flatten(0, 1),
-            keep_deep=keep is not None,
-        )
-        if keep is not None:
-            output, found = output
-            deeps.append(found)
-        outputs.append(output[:, :, unet.reference_frames :].float())
+    joined = [half.joined() for half in halves]
+    made = unet.halves(
+        sample,
+        timestep,
+        [None if tokens is None else tokens.to(dtype) for tokens in joined],
+        together=len(halves) * len(sample) * sample[0, 0].numel() <= signals.PIXELS_AT_ONCE,
+        share=share,
+        down_residuals=None if down_residuals is None else [value.to(dtype) for value in down_residuals],
+        mid_residual=None if mid_residual is None else mid_residual.to(dtype),
+        reference_features=None
+        if reference_features is None
+        else [feature.to(dtype) for feature in reference_features],
+        reference_scale=reference_scale,
+        motion=motion,
+        deep=deep,
+        keep_deep=keep is not None,
+    )
     if keep is not None:
-        keep(torch.cat(deeps))
-    return rearrange(torch.cat(outputs), "(g b) c f h w -> g b c f h w", g=len(halves))
-
-
-def _of_rows(residual: Tensor, rows: slice, batch: int) -> Tensor:
-    """The part of a residual that belongs to some halves; one of a single half belongs to all."""
-    return residual if len(residual) == batch else residual[rows]
+        made, found = made
+        keep(found)
+    prediction = made[:, :, unet.reference_frames :].float()
+    return rearrange(prediction, "(g b) c f h w -> g b c f h w", g=len(halves))
 
 
 def guide(halves: Tensor, guidance: float) -> Tensor:

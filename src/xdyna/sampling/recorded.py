@@ -90,24 +90,32 @@ class Recorded:
 
     def __call__(self, *values: Any, **named: Any) -> Any:
         """What the network gives for these arguments, in tensors of the caller's own."""
+        return self._run(self._network, values, named)
+
+    def halves(self, *values: Any, **named: Any) -> Any:
+        """A denoiser's predictions for several guidance halves (`models.halves`), in one recording."""
+        return self._run(self._network.halves, values, named)
+
+    def _run(self, function: Callable[..., Any], values: tuple[Any, ...], named: dict[str, Any]) -> Any:
         flat, spec = pytree.tree_flatten((values, named))
         tensors = [value for value in flat if isinstance(value, Tensor)]
         key = (
+            getattr(function, "__name__", ""),
             str(spec),
             tuple((value.shape, value.dtype) if isinstance(value, Tensor) else value for value in flat),
         )
         recording = self._recordings.get(key)
         if recording is None and self._works and len(self._recordings) < MOST_RECORDINGS:
-            recording = self._record(flat, spec)
+            recording = self._record(function, flat, spec)
             if recording is not None:
                 self._recordings[key] = recording
         if recording is None:
-            return self._network(*values, **named)
+            return function(*values, **named)
         return recording.replay(tensors)
 
-    def _record(self, flat: list[Any], spec: Any) -> _Recording | None:
+    def _record(self, function: Callable[..., Any], flat: list[Any], spec: Any) -> _Recording | None:
         try:
-            return _Recording(self._network, self._recorder, flat, spec)
+            return _Recording(function, self._recorder, flat, spec)
         except Exception as error:  # CUDA's and the libraries' errors have no common type
             self._works = False
             logger.warning("a network cannot be recorded as a CUDA graph, it runs plainly: %s", error)
@@ -117,14 +125,14 @@ class Recorded:
 class _Recording:
     """One recorded call: where it reads its arguments, and how it is replayed."""
 
-    def __init__(self, network: Any, recorder: Any, flat: list[Any], spec: Any) -> None:
+    def __init__(self, function: Callable[..., Any], recorder: Any, flat: list[Any], spec: Any) -> None:
         self._slots = [value.clone() for value in flat if isinstance(value, Tensor)]
         self._made: list[Any] = []
         self._spec: Any = None
 
         def run() -> list[Tensor]:
             values, named = pytree.tree_unflatten(_filled(flat, self._slots), spec)
-            made, self._spec = pytree.tree_flatten(network(*values, **named))
+            made, self._spec = pytree.tree_flatten(function(*values, **named))
             # what is no tensor is the same each time; the tensors themselves are not kept
             self._made = [value.shape if isinstance(value, Tensor) else value for value in made]
             self._tensors = [isinstance(value, Tensor) for value in made]
