@@ -122,7 +122,9 @@ class Bench:
         best = self.best()
         if best is not None:
             self.guarded(best, "whole run", lambda: self.whole(best), needs=self.expected(best, STEPS))
-            self.guarded(best, "fast run", lambda: self.whole(best, fast=True), needs=self.expected(best, FEW))
+            self.guarded(
+                best, "fast run", lambda: self.whole(best, fast=True), needs=self.expected(best, FEW)
+            )
         self.long_steps(lambda name: not WAYS[name].official)
         if "compiled" in given.ways:
             self.guarded("compiled", "compile", self.compiled, needs=60)

@@ -21,6 +21,7 @@ from xdyna.allocator import expand_segments
 
 expand_segments()  # as the command does, before torch is imported
 
+import diffusers
 import torch
 import torch.distributed as dist
 from benchmarks.full_size_ways import WAYS, WINDOW, Copies, Protocol, Runner, build
@@ -36,7 +37,9 @@ COMPARED_STEPS = 2
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.several_gpus", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--way", choices=[name for name, way in WAYS.items() if not way.official], default="fused")
+    parser.add_argument(
+        "--way", choices=[name for name, way in WAYS.items() if not way.official], default="fused"
+    )
     parser.add_argument("--frames", type=int, default=192)
     parser.add_argument("--size", nargs=2, type=int, default=[896, 512], metavar=("H", "W"))
     parser.add_argument("--dtype", default="float16")
@@ -44,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, default=Path("several_gpus"))
     given = parser.parse_args(arguments)
+    diffusers.utils.logging.set_verbosity_error()  # it warns of every .to()
     with group() as (hosts, device):
         measure(given, hosts, device)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,17 @@ def test_a_step_at_the_published_size_needs_no_more_memory_than_stated(offload: 
     assert 1.0 < peaks["ControlNets"] < 1.25
     assert 1.0 < peaks["denoiser"] < most
     assert any("controls.py" in line for line in lines), "and it says what takes the memory"
+
+
+def test_a_clip_on_several_processes(tmp_path: Path) -> None:
+    out = tmp_path / "several"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d",
+               "--rdzv-endpoint", "localhost:0", "-m", "benchmarks.several_gpus", "--width", "tiny", "--size", "64",
+               "64", "--frames", "40", "--dtype", "float32", "--rounds", "1", "-o", str(out)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = json.loads((out / "several.json").read_text())
+    assert made["about"]["device"] == "2 x cpu"
+    rows = {(row["way"], row["row"]): row for row in made["rows"]}
+    assert rows["2 processes", "times as fast"]["median"] > 0
+    assert rows["2 processes", "relative difference after 2 steps"]["median"] < 1e-5
