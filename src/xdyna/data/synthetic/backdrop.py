@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,8 +15,10 @@ from xdyna.data.synthetic.scenes import PAINTERS, SCENES
 from xdyna.data.synthetic.tempo import scene_time, wind_at
 
 
-def paint_scenes(scene: SceneParams, times: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
-    """The scenes (b n 3 h w) in [0, 1]; n is 1 when every clip of the group stands still.
+def paint_scenes(
+    scene: SceneParams, times: Tensor, size: tuple[int, int], device: torch.device
+) -> list[Tensor]:
+    """The scenes of b clips, each (n 3 h w) in [0, 1], or (1 3 h w) where nothing moves.
 
     Args:
         scene: b clips.
@@ -58,5 +62,10 @@ def paint_scenes(scene: SceneParams, times: Tensor, size: tuple[int, int], devic
         # A picture may lack an axis along which it does not change.
         picture = picture.expand(-1, -1, -1, height, width)
         done |= {clip: picture[place] for place, clip in enumerate(clips)}
-    longest = max(clip.shape[0] for clip in done.values())
-    return torch.stack([done[i].expand(longest, -1, -1, -1) for i in range(len(scene.kind))])
+    return [done[clip] for clip in range(len(scene.kind))]
+
+
+def stacked(scenes: Sequence[Tensor]) -> Tensor:
+    """Some of `paint_scenes`' as (b n 3 h w); n is 1 where all of them stand still."""
+    longest = max(clip.shape[0] for clip in scenes)
+    return torch.stack([clip.expand(longest, -1, -1, -1) for clip in scenes])

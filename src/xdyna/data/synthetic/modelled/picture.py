@@ -15,7 +15,7 @@ from xdyna.data.synthetic.modelled.skin import normals
 from xdyna.data.synthetic.shapes import Canvas, ramp
 
 SUPERSAMPLING = 2
-_LARGEST_PICTURE, _LARGEST_CPU_PICTURE = 12_000_000, 1_600_000  # supersampled pixels of frames drawn together
+_LARGEST_PICTURE, _LARGEST_CPU_PICTURE = 48_000_000, 1_600_000  # supersampled pixels of frames drawn together
 SHADOW_SIZE = 160
 """Pixels of the picture that is taken from the light to find what lies in shadow."""
 
