@@ -29,8 +29,6 @@ from xdyna.sampling import (
     ALONE,
     Hosts,
     Networks,
-    Recorded,
-    Recorder,
     Shortcuts,
     Tokens,
     WindowPlan,
@@ -41,6 +39,7 @@ from xdyna.sampling import (
     encode_reference,
     encode_text,
     make_scheduler,
+    record_networks,
     set_timesteps,
     start_latents,
 )
@@ -394,7 +393,4 @@ class XDynaPipeline:
         with Lent(self.device).holding([]) as lent:
             if "unet" in self.lent:
                 parts = [*(part and LentNetwork(part, lent) for part in parts), torch.device("cpu")]
-            elif self.graphs:
-                recorder = Recorder()
-                parts = [part and Recorded(part, recorder) for part in parts]
-            yield Networks(*parts)
+            yield record_networks(*parts) if self.graphs else Networks(*parts)

@@ -30,7 +30,7 @@ from xdyna.sampling.latents import (
     start_latents,
 )
 from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
-from xdyna.sampling.recorded import Recorded, Recorder
+from xdyna.sampling.recorded import Recorded, Recorder, record_networks
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
 from xdyna.sampling.shortcuts import Shortcuts
 from xdyna.sampling.tokens import encode_image, encode_text
@@ -66,6 +66,7 @@ __all__ = [
     "mix_noise",
     "normalise_condition",
     "predict",
+    "record_networks",
     "resize_condition",
     "set_timesteps",
     "start_latents",

@@ -100,7 +100,10 @@ def denoise(
     latents, frames = hosts.same(latents), latents.shape[2]
     extra = _step_arguments(scheduler, generator)
     done, steps, guided = 0, len(scheduler.timesteps), shortcuts.guided(scheduler)
-    cache = DeepCache(shortcuts.cache, skips=networks.unet.outer_skips, batch=len(latents))
+    cache = DeepCache(
+        shortcuts.cache, skips=networks.unet.outer_skips, batch=len(latents),
+        copies=networks.standing is not None,
+    )  # fmt: skip
     for index, timestep in enumerate(scheduler.timesteps):
         offset = offsets[index] if offsets is not None else _draw_offset(plan, generator)
         halves = both if guided[index] else both[-1:]
