@@ -21,16 +21,7 @@ from xdyna.sampling.controls import (
 )
 from xdyna.sampling.hosts import ALONE, Hosts
 from xdyna.sampling.shortcuts import DeepCache, Shortcuts, of_halves
-from xdyna.windows import step_windows
-
-
-@dataclass(frozen=True)
-class WindowPlan:
-    """How a long clip is cut: frames in a window, frames shared, and what happens at the end."""
-
-    size: int = 16
-    overlap: int = 4
-    loop: str = "closed"
+from xdyna.windows import WindowPlan, step_windows
 
 
 @dataclass(frozen=True)
