@@ -21,12 +21,11 @@ from xdyna.sampling import (
     Controls,
     Hosts,
     Networks,
-    Recorded,
-    Recorder,
     Tokens,
     WindowPlan,
     denoise,
     make_scheduler,
+    record_networks,
     set_timesteps,
 )
 from xdyna.sampling import controls as signals
@@ -239,12 +238,12 @@ class Runner:
         self.lent = Lent(protocol.device)
         networks = [parts.unet, parts.pose_controlnet, parts.face_controlnet]
         if way.graphs and protocol.device.type == "cuda":
-            recorder = Recorder()
-            networks = [None if one is None else Recorded(one, recorder) for one in networks]
-        if way.base == "lent":
-            networks = [None if one is None else LentNetwork(one, self.lent) for one in networks]
-        store = torch.device("cpu") if way.base == "lent" else None
-        self.networks = Networks(*networks, store=store)
+            self.networks = record_networks(*networks)
+        elif way.base == "lent":
+            lent = [None if one is None else LentNetwork(one, self.lent) for one in networks]
+            self.networks = Networks(*lent, store=torch.device("cpu"))
+        else:
+            self.networks = Networks(*networks)
 
     @torch.inference_mode()
     def steps(

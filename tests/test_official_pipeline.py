@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from tests.convert.fake_tree import Size, write_tree
+from tests.sampling.test_recorded import Tape
 from tests.tiny import dancer, noise_frames, write_video
 from xdyna import media
+from xdyna import pipeline as module
 from xdyna.cli import main
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
 from xdyna.runs import Prepared
-from xdyna.sampling import Tokens
+from xdyna.sampling import Networks, Tokens, record_networks
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,39 @@ def test_guidance_and_ready_tokens_change_the_result(pipeline: XDynaPipeline, pr
     encoded = pipeline.encode(prepared, torch.Generator().manual_seed(1))
     assert encoded.negative is not None
     torch.testing.assert_close(run(7.5, (encoded.tokens, encoded.negative)), guided)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pays_from", "recorded"),
+    [(None, 100, False), (None, 2, True), (True, 100, True), (False, 2, False)],
+)
+def test_long_runs_are_recorded_and_come_out_the_same(
+    pipeline: XDynaPipeline,
+    prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: bool | None,
+    pays_from: int,
+    recorded: bool,
+) -> None:
+    """The official layout, both halves: two steps of one window."""
+    given = dataclasses.replace(prepared, options=dataclasses.replace(prepared.options, steps=2))
+    tapes: list[Tape] = []
+
+    def record(*parts: Any) -> Networks:
+        tapes.append(Tape())
+        return record_networks(*parts, recorder=tapes[-1])
+
+    def run() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return pipeline.denoise(given, pipeline.encode(given, generator), generator)
+
+    assert pipeline.graphs is False, "on a CPU"
+    plain = run()
+    monkeypatch.setattr(module, "record_networks", record)
+    monkeypatch.setattr(module, "PAYS_FROM", pays_from)
+    monkeypatch.setattr(pipeline, "graphs", asked)
+    assert torch.equal(run(), plain)
+    assert [tape.recorded > 0 for tape in tapes] == [True] * recorded
 
 
 def test_the_command_runs_on_it(model: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
+from xdyna.cli import build_parser
 from xdyna.errors import OptionError
+from xdyna.flags import given_options
 from xdyna.model_preset import ModelPreset
 from xdyna.options import AnimateOptions, from_mapping, parse_size
 
@@ -63,3 +65,11 @@ def test_the_knob_sets_how_much_noise_frames_share(motion: float | None, share: 
     assert preset.noise_share(motion) == pytest.approx(share)
     assert dataclasses.replace(preset, lively_noise=0.7).noise_share(motion) == pytest.approx(lively)
     assert ModelPreset(shared_noise=0.8).noise_share(motion) == 0.8, "a model that cannot be told"
+
+
+@pytest.mark.parametrize(("given", "graphs"), [([], None), (["--graphs"], True), (["--no-graphs"], False)])
+def test_graphs_are_asked_for_refused_or_left_to_the_run(given: list[str], graphs: bool | None) -> None:
+    chosen = build_parser().parse_args(["animate", "photo.jpg", "dance.mp4", *given])
+    found = AnimateOptions(**given_options(chosen, AnimateOptions))
+    assert found.graphs is graphs
+    assert from_mapping(AnimateOptions, {"graphs": graphs}, source="run.json") == found

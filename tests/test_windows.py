@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from xdyna.windows import context_windows, open_windows, step_windows
+from xdyna.windows import WindowPlan, context_windows, open_windows, step_windows
 
 
 @pytest.mark.parametrize("frames", [1, 15, 16])
@@ -42,3 +42,10 @@ def test_open_windows_never_wrap_and_overlap(offset: int) -> None:
 def test_open_seams_move_with_the_offset() -> None:
     seams = {tuple(window[0] for window in open_windows(61, offset=offset)) for offset in range(12)}
     assert len(seams) > 6
+
+
+@pytest.mark.parametrize(
+    ("loop", "frames", "windows"), [("closed", 192, 16), ("closed", 16, 1), ("open", 28, 2)]
+)
+def test_a_plan_counts_its_windows(loop: str, frames: int, windows: int) -> None:
+    assert WindowPlan(loop=loop).windows(frames) == windows

@@ -214,9 +214,10 @@ class AnimateOptions:
         "auto", "fused kernels on a GPU with Triton: never, half (where the networks are float16 or bfloat16), always",
         group=MACHINE, choices=FUSINGS,
     )  # fmt: skip
-    graphs: bool = option(
-        False,
-        "record the networks' calls as CUDA graphs: quicker on a fast GPU, some more memory",
+    graphs: bool | None = option(
+        None,
+        "record the networks' calls as CUDA graphs, so that a fast GPU need not wait for the host, in a little more "
+        "memory (default: on a GPU, without --offload, where the run is long enough for it to pay)",
         group=MACHINE,
     )
 

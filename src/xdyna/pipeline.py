@@ -27,10 +27,9 @@ from xdyna.presets import fill_options
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
     ALONE,
+    PAYS_FROM,
     Hosts,
     Networks,
-    Recorded,
-    Recorder,
     Shortcuts,
     Tokens,
     WindowPlan,
@@ -41,6 +40,7 @@ from xdyna.sampling import (
     encode_reference,
     encode_text,
     make_scheduler,
+    record_networks,
     set_timesteps,
     start_latents,
 )
@@ -103,7 +103,8 @@ class XDynaPipeline:
         check_reference_parts(unet, reference_net=reference_net, reference_encoder=reference_encoder)
         self.reference_net, self.reference_encoder = reference_net, reference_encoder
         self.preset, self.name, self.hash = preset or ModelPreset(), name, hash
-        self.device, self.graphs = next(unet.parameters()).device, False
+        self.device = next(unet.parameters()).device
+        self.graphs: bool | None = False
         self.loras = Loras(unet)
         self.hosts: Hosts = ALONE
         self.lent: frozenset[str] = frozenset()
@@ -121,7 +122,7 @@ class XDynaPipeline:
         offload: bool = False,
         fusing: str = "auto",
         weights_as: str = "full",
-        graphs: bool = False,
+        graphs: bool | None = None,
     ) -> XDynaPipeline:
         """Load a model.
 
@@ -135,7 +136,7 @@ class XDynaPipeline:
             weights_as: "full", or "int8" or "fp8": the denoiser's and the ControlNets' weights in half the memory,
                 rounded (`weights.compact`).
             graphs: on CUDA, record the denoiser and the ControlNets as CUDA graphs at their first calls: quicker where
-                the GPU waits for the host, at the price of some memory. Not with `offload`.
+                the GPU waits for the host, for some memory; not with `offload`. None: in runs long enough for it.
 
         Raises:
             WeightsError: nothing there, or files that are not what they should be.
@@ -156,7 +157,7 @@ class XDynaPipeline:
         )
         preset = weights.read_preset(folder)
         pipeline = cls(**components, preset=preset, name=str(name), hash=weights.folder_hash(folder))
-        pipeline.device, pipeline.graphs = target, graphs and target.type == "cuda"
+        pipeline.device, pipeline.graphs = target, graphs if target.type == "cuda" and not offload else False
         pipeline.lent = weights.lent_parts(target, offload=offload)
         pipeline.loras = Loras(pipeline.unet, folder=folder, model_hash=pipeline.hash)
         return pipeline
@@ -337,19 +338,18 @@ class XDynaPipeline:
             if progress is not None:
                 progress("denoising", done, total)
 
-        with self._networks() as networks:
+        plan = WindowPlan(options.window, options.overlap, options.loop)
+        calls = len(scheduler.timesteps) * plan.windows(latents.shape[2]) / self.hosts.count
+        with self._networks(calls) as networks:
             return denoise(
                 networks,
                 scheduler,
                 reference=encoded.reference, latents=latents, reference_features=encoded.features,
                 tokens=encoded.tokens, negative=encoded.negative,
                 controls=prepared.controls(self.preset, self.device),
-                guidance=options.guidance,
-                reference_scale=options.reference_scale,
+                guidance=options.guidance, reference_scale=options.reference_scale,
                 motion=self.preset.energy(options.motion),
-                plan=WindowPlan(options.window, options.overlap, options.loop),
-                generator=generator,
-                hosts=self.hosts,
+                plan=plan, generator=generator, hosts=self.hosts,
                 shortcuts=Shortcuts(options.cache, options.guidance_interval),
                 on_window=on_window,
             )  # fmt: skip
@@ -388,13 +388,11 @@ class XDynaPipeline:
         return Lent(self.device).holding(network for network in networks if network is not None)
 
     @contextlib.contextmanager
-    def _networks(self) -> Iterator[Networks]:
-        """What a denoising step runs: as they are, recorded, or each fetched when it is called."""
+    def _networks(self, calls: float) -> Iterator[Networks]:
+        """What so many window steps run: as they are, recorded, or each fetched when it is called."""
         parts: list[Any] = [self.unet, self.pose_controlnet, self.face_controlnet]
         with Lent(self.device).holding([]) as lent:
             if "unet" in self.lent:
                 parts = [*(part and LentNetwork(part, lent) for part in parts), torch.device("cpu")]
-            elif self.graphs:
-                recorder = Recorder()
-                parts = [part and Recorded(part, recorder) for part in parts]
-            yield Networks(*parts)
+            graphs = calls >= PAYS_FROM if self.graphs is None else self.graphs
+            yield record_networks(*parts) if graphs else Networks(*parts)

@@ -11,6 +11,7 @@ overlapping windows whose predictions are averaged. Two ways to lay them:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 
 def context_windows(
@@ -71,6 +72,19 @@ def step_windows(frames: int, *, size: int, overlap: int, loop: str, offset: int
     if loop == "closed":
         return context_windows(frames, size=size, overlap=overlap, offset=offset)
     return open_windows(frames, size=size, overlap=overlap, offset=offset)
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """How a long clip is cut: frames in a window, frames shared, and what happens at the end."""
+
+    size: int = 16
+    overlap: int = 4
+    loop: str = "closed"
+
+    def windows(self, frames: int) -> int:
+        """How many windows a step of such a clip takes; in an open loop, one more or less with the offset."""
+        return len(step_windows(frames, size=self.size, overlap=self.overlap, loop=self.loop, offset=0))
 
 
 def _bit_reversed_fraction(number: int) -> float:

@@ -47,7 +47,7 @@ def networks(parts: dict) -> Networks:
     return Networks(parts["unet"], parts["pose_controlnet"], parts["face_controlnet"])
 
 
-def run(parts: dict, **changes: object) -> Tensor:
+def run(parts: dict, *, made: Networks | None = None, **changes: object) -> Tensor:
     scheduler = make_scheduler(None, parts["scheduler"])
     set_timesteps(scheduler, 2, torch.device("cpu"))
     generator = torch.Generator().manual_seed(3)
@@ -60,7 +60,7 @@ def run(parts: dict, **changes: object) -> Tensor:
     }
     with torch.inference_mode():
         return denoise(
-            networks(parts), scheduler, reference=reference, latents=latents, **(settings | changes)
+            made or networks(parts), scheduler, reference=reference, latents=latents, **(settings | changes)
         )
 
 

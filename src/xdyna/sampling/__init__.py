@@ -29,16 +29,18 @@ from xdyna.sampling.latents import (
     mix_noise,
     start_latents,
 )
-from xdyna.sampling.loop import Step, WindowPlan, denoise, guide, predict
-from xdyna.sampling.recorded import Recorded, Recorder
+from xdyna.sampling.loop import Step, denoise, guide, predict
+from xdyna.sampling.recorded import PAYS_FROM, Recorded, Recorder, record_networks
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
 from xdyna.sampling.shortcuts import Shortcuts
 from xdyna.sampling.tokens import encode_image, encode_text
+from xdyna.windows import WindowPlan
 
 __all__ = [
     "ALONE",
     "BLUR_SIGMA",
     "BLUR_SIZE",
+    "PAYS_FROM",
     "SCHEDULERS",
     "Alone",
     "ConditionSource",
@@ -66,6 +68,7 @@ __all__ = [
     "mix_noise",
     "normalise_condition",
     "predict",
+    "record_networks",
     "resize_condition",
     "set_timesteps",
     "start_latents",

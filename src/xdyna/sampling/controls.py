@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,12 +30,15 @@ class Networks:
 
     Attributes:
         store: where the ControlNets' residuals wait for later windows; None leaves them where they are made.
+        standing: an `Arena` (`recorded`) that the residuals of every window are put into, for a denoiser that reads
+            them there; the residuals of the window before are overwritten.
     """
 
     unet: Any
     pose_controlnet: Any = None
     face_controlnet: Any = None
     store: torch.device | None = None
+    standing: Any = None
 
 
 @dataclass(frozen=True)
@@ -133,17 +136,22 @@ class ControlResiduals:
         ):
             return None, None
         window, lead = self.windows[number], self.networks.unet.reference_frames
+        first = self._of_reference() if lead and self._tells_reference() else None
         missing = [frame for frame in window if frame not in self._kept]
-        found = self._kept | dict(zip(missing, self._run(missing), strict=True))
-        frames: list[list[Tensor] | None] = [
-            [value.to(self.latents.device, non_blocking=True) for value in found[frame]] for frame in window
-        ]
-        if lead:
-            frames = [self._of_reference() if self._tells_reference() else None, *frames]
-        stacked = [
-            _stacked([None if values is None else values[place] for values in frames])
-            for place in range(len(found[window[0]]))
-        ]
+        if self.networks.standing is not None:
+            stacked = self._in_place(window, missing, first)
+        else:
+            found = self._kept | dict(zip(missing, self._run(missing), strict=True))
+            frames: list[list[Tensor] | None] = [
+                [value.to(self.latents.device, non_blocking=True) for value in found[frame]]
+                for frame in window
+            ]
+            frames = [first] * lead + frames
+            stacked = [
+                _stacked([None if values is None else values[place] for values in frames])
+                for place in range(len(found[window[0]]))
+            ]
+            del found, frames
         later = {frame for coming in self.windows[number + 1 :] for frame in coming}
         self._kept = {frame: values for frame, values in self._kept.items() if frame in later}
         # copies: a view of one frame would keep the residuals of its whole window
@@ -174,14 +182,10 @@ class ControlResiduals:
         assert self.reference is not None
         assert pose is not None
         if self._first is None:
-            residuals = [
-                run_controlnet(
-                    network, self.reference[:, :, None], self.timestep, pose[:, None],
-                    text=text, scale=self.controls.pose_scale,
-                )
-                for text in self._texts()
-            ]  # fmt: skip
-            self._first = [torch.cat(values)[:, :, 0] for values in zip(*residuals, strict=True)]
+            made = self._of_texts(
+                network, self.reference[:, :, None], pose[:, None], scale=self.controls.pose_scale
+            )
+            self._first = [value[:, :, 0].clone() for value in made]
         return self._first
 
     def _streams(self) -> list[tuple[ConditionSource | None, Any, float]]:
@@ -195,37 +199,75 @@ class ControlResiduals:
         texts = [half.text for half in self.halves]
         return texts[:1] if all(_same(texts[0], text) for text in texts[1:]) else texts
 
-    def _run(self, frames: list[int]) -> list[list[Tensor]]:
-        """Summed residuals of both ControlNets for `frames`: a list a frame of (b c h w)."""
-        rows: list[list[Tensor]] = []
+    def _pieces(self, frames: list[int]) -> list[list[int]]:
+        """The frames, so many at a time as fit into one pass of a ControlNet."""
         height, width = self.latents.shape[3:]
         most = max(1, CONTROLLED_AT_ONCE // (len(self.latents) * height * width))
         pieces = math.ceil(len(frames) / most)
-        for piece in range(pieces):
-            part = frames[len(frames) * piece // pieces : len(frames) * (piece + 1) // pieces]
-            rows += [
-                list(values) for values in zip(*(v.unbind(2) for v in self._run_part(part)), strict=True)
-            ]
+        return [
+            frames[len(frames) * piece // pieces : len(frames) * (piece + 1) // pieces]
+            for piece in range(pieces)
+        ]
+
+    def _run(self, frames: list[int]) -> list[list[Tensor]]:
+        """Summed residuals of both ControlNets for `frames`: a list a frame of (b c h w)."""
+        rows: list[list[Tensor]] = []
+        for part in self._pieces(frames):
+            total: list[Tensor] = []
+            for residuals in self._run_part(part):
+                total = [_plus(a, b) for a, b in zip(total, residuals, strict=True)] if total else residuals
+            rows += [list(values) for values in zip(*(v.unbind(2) for v in total), strict=True)]
         return rows
 
-    def _run_part(self, frames: list[int]) -> list[Tensor]:
-        """The same for frames that fit into one pass: (b c f h w) each."""
-        total: list[Tensor] = []
+    def _run_part(self, frames: list[int]) -> Iterator[list[Tensor]]:
+        """Each ControlNet's residuals for frames that fit into one pass: (b c f h w) each."""
         for source, network, scale in self._streams():
             if source is None or network is None or scale == 0:
                 continue
             condition = source(frames).to(next(network.parameters()).dtype)
-            residuals = [
-                run_controlnet(
-                    network, self.latents[:, :, frames], self.timestep, condition, text=text, scale=scale
-                )
-                for text in self._texts()
-            ]
-            joined = residuals[0]
-            if len(residuals) > 1:
-                joined = [torch.cat(values) for values in zip(*residuals, strict=True)]
-            total = [a + b for a, b in zip(total, joined, strict=True)] if total else joined
-        return total
+            yield self._of_texts(network, self.latents[:, :, frames], condition, scale=scale)
+
+    def _of_texts(self, network: Any, latents: Tensor, condition: Tensor, *, scale: float) -> list[Tensor]:
+        """A ControlNet's residuals, (b c f h w) each; b counts the halves, too, where these read different texts."""
+        texts = self._texts()
+        residuals = []
+        for text in texts:
+            made = run_controlnet(network, latents, self.timestep, condition, text=text, scale=scale)
+            lent = getattr(network, "lends", False) and len(texts) > 1  # the next call would overwrite them
+            residuals.append([value.clone() for value in made] if lent else made)
+        if len(residuals) == 1:
+            return residuals[0]
+        return [torch.cat(values) for values in zip(*residuals, strict=True)]
+
+    def _in_place(self, window: list[int], missing: list[int], first: list[Tensor] | None) -> list[Tensor]:
+        """The residuals of a window, put together where they stand: (b c r+f h w) each, r the reference's frames.
+
+        ControlNets' results are added there one after the other, so that nothing else holds them.
+        """
+        lead, stacked = self.networks.unet.reference_frames, list[Tensor]()
+
+        def stack(like: list[Tensor], axis: int | None) -> None:
+            """Take the memory, (b c f h w) or (b c h w) of a frame given; the reference's frames are filled."""
+            if not stacked:
+                shapes = [_layout(value if axis else value[:, :, None], lead + len(window)) for value in like]
+                stacked.extend(self.networks.standing.places(shapes, device=self.latents.device))
+                for place, value in enumerate(stacked):
+                    for frame in range(lead):
+                        value[:, :, frame] = 0 if first is None else first[place]
+
+        for part in self._pieces(missing):
+            for turn, residuals in enumerate(self._run_part(part)):
+                stack(residuals, 2)
+                for begin, end, at in _runs([lead + window.index(frame) for frame in part]):
+                    for value, residual in zip(stacked, residuals, strict=True):
+                        where = value[:, :, at : at + end - begin]
+                        (where.add_ if turn else where.copy_)(residual[:, :, begin:end])
+        for place, frame in enumerate(window):
+            if frame in self._kept:
+                stack(self._kept[frame], None)
+                for value, residual in zip(stacked, self._kept[frame], strict=True):
+                    value[:, :, lead + place].copy_(residual)
+        return stacked
 
 
 def share_text(halves: list[Tokens]) -> list[Tokens]:
@@ -241,6 +283,30 @@ def _stacked(frames: list[Tensor | None]) -> Tensor:
     if like.stride(1) == 1:
         return torch.stack([frame.permute(0, 2, 3, 1) for frame in given], dim=1).permute(0, 4, 1, 2, 3)
     return torch.stack(given, dim=1).transpose(1, 2)
+
+
+def _layout(value: Tensor, frames: int) -> Tensor:
+    """A tensor without numbers, like (b c f h w) but of so many frames, frame by frame as `_stacked` lays them."""
+    batch, channels, _, height, width = value.shape
+    if value.stride(1) == 1:
+        empty = torch.empty(batch, frames, height, width, channels, dtype=value.dtype, device="meta")
+        return empty.permute(0, 4, 1, 2, 3)
+    empty = torch.empty(batch, frames, channels, height, width, dtype=value.dtype, device="meta")
+    return empty.transpose(1, 2)
+
+
+def _runs(places: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Stretches of consecutive numbers: (first index, index after the last, number at the first)."""
+    begin = 0
+    for index in range(1, len(places) + 1):
+        if index == len(places) or places[index] != places[index - 1] + 1:
+            yield begin, index, places[begin]
+            begin = index
+
+
+def _plus(total: Tensor, more: Tensor) -> Tensor:
+    """The sum; without gradients in the first one's memory, which is a ControlNet's fresh result."""
+    return total + more if torch.is_grad_enabled() else total.add_(more)
 
 
 def _same(first: Tensor | None, second: Tensor | None) -> bool:

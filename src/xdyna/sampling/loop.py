@@ -21,16 +21,7 @@ from xdyna.sampling.controls import (
 )
 from xdyna.sampling.hosts import ALONE, Hosts
 from xdyna.sampling.shortcuts import DeepCache, Shortcuts, of_halves
-from xdyna.windows import step_windows
-
-
-@dataclass(frozen=True)
-class WindowPlan:
-    """How a long clip is cut: frames in a window, frames shared, and what happens at the end."""
-
-    size: int = 16
-    overlap: int = 4
-    loop: str = "closed"
+from xdyna.windows import WindowPlan, step_windows
 
 
 @dataclass(frozen=True)
@@ -100,7 +91,10 @@ def denoise(
     latents, frames = hosts.same(latents), latents.shape[2]
     extra = _step_arguments(scheduler, generator)
     done, steps, guided = 0, len(scheduler.timesteps), shortcuts.guided(scheduler)
-    cache = DeepCache(shortcuts.cache, skips=networks.unet.outer_skips, batch=len(latents))
+    cache = DeepCache(
+        shortcuts.cache, skips=networks.unet.outer_skips, batch=len(latents),
+        copies=networks.standing is not None,
+    )  # fmt: skip
     for index, timestep in enumerate(scheduler.timesteps):
         offset = offsets[index] if offsets is not None else _draw_offset(plan, generator)
         halves = both if guided[index] else both[-1:]

@@ -65,10 +65,11 @@ class DeepCache:
         every: as `Shortcuts.cache`.
         skips: of the denoiser's outermost level.
         batch: clips denoised together.
+        copies: residuals are copied to be kept, since the next window's will lie in their place.
     """
 
-    def __init__(self, every: int, *, skips: int, batch: int) -> None:
-        self.every, self.skips, self.batch = every, skips, batch
+    def __init__(self, every: int, *, skips: int, batch: int, copies: bool = False) -> None:
+        self.every, self.skips, self.batch, self.copies = every, skips, batch, copies
         self.reuses = False
         self._kept: dict[int, Recalled] = {}
         self._offset, self._halves, self._now, self._bytes = 0, 0, 0, 0
@@ -113,6 +114,8 @@ class DeepCache:
 
         def keep(deep: Tensor) -> None:
             outer = None if down is None else tuple(down[: self.skips])
+            if outer is not None and self.copies:
+                outer = tuple(value.clone() for value in outer)
             parts = [deep, *(outer or ())]
             self._bytes += sum(value.numel() * value.element_size() for value in parts)
             if deep.device.type != "cpu" and self._bytes > ON_DEVICE:
