@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.models.networks import clip, fill
@@ -224,3 +225,14 @@ def test_heads_must_divide_channels() -> None:
         DynamicsAdapterAttention(8, 3)
     with pytest.raises(OptionError, match="adapter_query_init"):
         DynamicsAdapterAttention(8, 2, query_init="value")
+
+
+def test_projections_of_a_motion_module_are_single_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, given = MotionModule(16, 2, groups=4), []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *rest: given.append(x.is_contiguous()) or linear(x, *rest))
+    x = torch.randn(5, 16, 4, 6).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        module(x, frames=5)
+    assert given
+    assert all(given)

@@ -121,7 +121,8 @@ class TemporalTransformer(nn.Module):
             bands = min(height, math.ceil(moving.numel() / AT_ONCE))
         for band in range(bands):
             rows = slice(height * band // bands, height * (band + 1) // bands)
-            tokens = self.proj_in(moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2))
+            # contiguous, or PyTorch would take as many small products as there are places
+            tokens = self.proj_in(moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2).contiguous())
             for block in self.transformer_blocks:
                 tokens = block(tokens)
             change = self.proj_out(tokens).unflatten(0, (batch, -1, width)).permute(0, 3, 4, 1, 2)
