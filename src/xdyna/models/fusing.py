@@ -20,35 +20,12 @@ from torch import Tensor, nn
 
 from xdyna.errors import OptionError
 from xdyna.models import fused
+from xdyna.models.fused_layers import FusedConv2d, FusedLinear, add_maps, biased, unbiased
+from xdyna.models.gated import geglu
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
 
 NARROW = 16
 """Channels up to which a convolution is packed: narrower ones leave tensor cores mostly idle."""
-
-
-class FusedConv2d(nn.Conv2d):
-    """A convolution whose bias is added, and its gradient summed, by a kernel that suits channels_last."""
-
-    fusing = "never"
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(n c h w) -> (n d h w)."""
-        if self.bias is None or not wanted(self, input):
-            return super().forward(input)
-        return biased(self._conv_forward(input, self.weight, None), self.bias, fusing=self.fusing)
-
-
-class FusedLinear(nn.Linear):
-    """A linear layer whose bias's gradient is summed by a kernel of its own."""
-
-    fusing = "never"
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(... c) -> (... d)."""
-        learns = torch.is_grad_enabled() and self.bias is not None and self.bias.requires_grad
-        if not learns or not wanted(self, input):
-            return super().forward(input)
-        return fused.bias_gradient(F.linear(input, self.weight, self.bias.detach()), self.bias)
 
 
 class FusedGEGLU(nn.Module):
@@ -69,7 +46,7 @@ class FusedGEGLU(nn.Module):
         """(... c) -> (... d)."""
         both = self.proj(hidden_states)
         if fused.fits(both, self.fusing) and both.is_contiguous():
-            return fused.geglu(both)
+            return geglu(both)
         value, gate = both.chunk(2, dim=-1)
         return value * F.gelu(gate)
 
@@ -111,13 +88,15 @@ class FusedResnet(nn.Module):
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         """(n c h w) and the time embedding (n d), if it reads one -> (n out_channels h w)."""
-        x = self.conv1(self.norm1(input_tensor, silu=True))
+        x, shift = unbiased(self.conv1, self.norm1(input_tensor, silu=True))
         if temb is not None and hasattr(self, "time_emb_proj"):
-            x = x + self.get_submodule("time_emb_proj")(F.silu(temb))[:, :, None, None]
-        x = self.conv2(self.norm2(x, silu=True))
+            of_time = self.get_submodule("time_emb_proj")(F.silu(temb))
+            shift = of_time if shift is None else of_time + shift
+        x, bias = unbiased(self.conv2, self.norm2(x, silu=True, before=shift))
         if hasattr(self, "conv_shortcut"):
-            input_tensor = self.get_submodule("conv_shortcut")(input_tensor)
-        output = input_tensor + x
+            output = add_maps(unbiased(self.get_submodule("conv_shortcut"), input_tensor), (x, bias))
+        else:
+            output = add_maps((input_tensor, None), (x, bias))
         return output if self.scale == 1 else output / self.scale
 
 
@@ -240,19 +219,6 @@ def packed_weight(weight: Tensor, taps: Tensor) -> Tensor:
     """(o i 3 3) -> (o a b, i c d, 3, 3): sums of one weight and zeros, hence exact whatever the precision."""
     spread = weight.flatten(2) @ taps.flatten(1).to(weight.dtype)
     return spread.unflatten(2, taps.shape[1:]).permute(0, 2, 3, 1, 4, 5, 6, 7).flatten(0, 2).flatten(1, 3)
-
-
-def biased(x: Tensor, bias: Tensor, *, fusing: str, silu: bool = False) -> Tensor:
-    """(n c h w) plus a bias (c), then SiLU if wanted, x's dtype: by the fused kernel where it fits."""
-    if fused.fits(x, fusing) and fused.in_channels_last(x):
-        return fused.add_bias(x, bias, silu=silu)
-    x = x + bias.to(x.dtype)[:, None, None]
-    return F.silu(x) if silu else x
-
-
-def wanted(module: nn.Module, x: Tensor) -> bool:
-    """Whether a module is to do without PyTorch's own way on this device."""
-    return module.fusing != "never" and fused.kernels_available(x.device.type)
 
 
 def fuse(network: nn.Module, fusing: str = "half") -> None:

@@ -6,6 +6,7 @@ A reference at frame 0 takes no part: it passes through unchanged, and the other
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -39,13 +40,13 @@ class TimeCode(nn.Module):
         code = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], dim=-1).flatten(1)
         self.register_buffer("pe", code[None, :, :channels].contiguous())
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(n f c) -> tokens plus code, (n f c)."""
-        return tokens + self.pe[:, : tokens.shape[1]].to(tokens.dtype)
+    def forward(self, frames: int) -> Tensor:
+        """The code of so many frames, (f c)."""
+        return self.pe[0, :frames]
 
 
 class TimeAttention(Attention):
-    """Self-attention over time; the code of time enters queries, keys and values.
+    """Self-attention over time; the code of time enters queries, keys and values: the norm before adds it.
 
     Args:
         channels: width of the tokens.
@@ -63,8 +64,7 @@ class TimeAttention(Attention):
         self.pos_encoder = TimeCode(channels, max_length)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(n f c), normalised -> (n f c)."""
-        tokens = self.pos_encoder(tokens)
+        """(n f c), normalised and then given the code of time -> (n f c)."""
         query, key, value = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         if fits_short_attention(query, key, self.heads, self.fusing):
             mixed = short_attention(query, key, value, heads=self.heads)
@@ -87,8 +87,9 @@ class TimeBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(n f c) -> (n f c), n places of f frames."""
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            tokens = tokens + attention(norm(tokens))
+        for module, norm in zip(self.attention_blocks, self.norms, strict=True):
+            attention = cast(TimeAttention, module)
+            tokens = tokens + attention(norm(tokens, code=attention.pos_encoder(tokens.shape[1])))
         return fed_forward(tokens, self.ff_norm, self.ff)
 
 
