@@ -14,9 +14,10 @@ operator            of                                                          
 `add_bias`          a bias for each channel, then SiLU if wanted; its gradient's sums  slow sums over n, h and w
 `bias_gradient`     nothing forward; the sums alone                                    the same, after a product
 `add_residual`      (in `fused_layers.py`) a map, a bias and another map              two additions
+`add_places`        (in `fused_layers.py`) tokens of places added to their map         an addition out of order
 `geglu`             (in `gated.py`) a feed-forward's gated activation                  slices, GELU, product, pieces
                                                                                        put together again
-`short_attention`   (in `short_attention.py`) attention within many short sequences   kernels made for long ones
+`short_attention`   (in `short_attention.py`) attention within many short sequences    kernels made for long ones
 =================== ================================================================== ==============================
 """
 

@@ -107,3 +107,29 @@ _add_residual.register_autograd(_add_residual_backward, setup_context=_keep_bias
 def add_residual(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
     """x + bias + residual, summed in float32: (n c h w) channels_last, (c), and x's like -> x's like."""
     return _add_residual(x, bias, residual)
+
+
+@torch.library.custom_op("xdyna::add_places", mutates_args=("into",))
+def _add_places(into: Tensor, tokens: Tensor, bias: Tensor | None) -> None:
+    fused.load_kernels().add_places(into, tokens, bias)
+
+
+@_add_places.register_fake
+def _(into: Tensor, tokens: Tensor, bias: Tensor | None) -> None:
+    return
+
+
+def add_places(into: Tensor, tokens: Tensor, bias: Tensor | None, *, fusing: str) -> None:
+    """Add tokens of places to the map they were taken from, in place.
+
+    Args:
+        into: (b f c h w).
+        tokens: ((b h w) f c).
+        bias: (c), added as well, or None.
+        fusing: as in `fused.fits`; the kernel is for channels that lie side by side, without gradients.
+    """
+    if fused.defers(into, fusing) and into.stride(2) == 1 and tokens.is_contiguous():
+        _add_places(into, tokens, bias)
+        return
+    tokens = tokens if bias is None else tokens + bias.to(tokens.dtype)
+    into.add_(tokens.unflatten(0, (len(into), -1, into.shape[-1])).permute(0, 3, 4, 1, 2))
