@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.models.networks import clip, fill
 from xdyna.errors import InputError, OptionError
@@ -236,3 +236,16 @@ def test_projections_of_a_motion_module_are_single_products(monkeypatch: pytest.
         module(x, frames=5)
     assert given
     assert all(given)
+
+
+def test_a_motion_module_changes_a_map_only_where_it_may() -> None:
+    module = MotionModule(16, 2, groups=4)
+    nn.init.normal_(module.temporal_transformer.proj_out.weight)
+    x = torch.randn(5, 16, 4, 6)
+    before, wanted = x.clone(), module(x, frames=5)
+    assert torch.equal(module(x, frames=5, own=True), wanted)
+    with torch.no_grad():
+        assert torch.equal(module(x, frames=5), wanted)
+        assert torch.equal(x, before)
+        assert module(x, frames=5, own=True) is x
+    assert torch.equal(x, wanted)

@@ -150,7 +150,10 @@ class Block(nn.Module):
             x = self.attentions[index](x, context)
         if self.motion_modules and context.temporal:
             x = self.motion_modules[index](
-                x, frames=context.frames, reference_frames=context.reference_frames
+                x,
+                frames=context.frames,
+                reference_frames=context.reference_frames,
+                own=True,
             )
         return x
 

@@ -15,40 +15,19 @@ from diffusers.models.activations import GEGLU
 from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from xdyna.errors import OptionError
 from xdyna.models import fused
 from xdyna.models.fused_layers import FusedConv2d, FusedLinear, add_maps, biased, unbiased
-from xdyna.models.gated import geglu
+from xdyna.models.fused_transformer import FusedTransformer
+from xdyna.models.gated import FusedGEGLU
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
 
 NARROW = 16
 """Channels up to which a convolution is packed: narrower ones leave tensor cores mostly idle."""
-
-
-class FusedGEGLU(nn.Module):
-    """diffusers' `GEGLU`, under its names: projection, gate and product without slices.
-
-    Args:
-        layer: whose projection is taken over.
-    """
-
-    fusing = "never"
-
-    def __init__(self, layer: GEGLU) -> None:
-        super().__init__()
-        self.proj = layer.proj
-        self.train(layer.training)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(... c) -> (... d)."""
-        both = self.proj(hidden_states)
-        if fused.fits(both, self.fusing) and both.is_contiguous():
-            return geglu(both)
-        value, gate = both.chunk(2, dim=-1)
-        return value * F.gelu(gate)
 
 
 class FusedResnet(nn.Module):
@@ -237,6 +216,9 @@ def fuse(network: nn.Module, fusing: str = "half") -> None:
         for replace in (_replace_layers, _replace_blocks):
             for parent in list(network.modules()):
                 replace(parent)
+        for module in network.modules():
+            if type(module) is Transformer2DModel:
+                FusedTransformer.take_place_of(module)
     for module in network.modules():
         if hasattr(type(module), "fusing"):
             module.fusing = fusing  # type: ignore[assignment]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from diffusers.models.activations import GEGLU
+from torch import Tensor, nn
 
-from xdyna.models.fused import load_kernels
+from xdyna.models import fused
 
 
 @torch.library.custom_op("xdyna::geglu", mutates_args=())
 def _geglu(x: Tensor) -> Tensor:
-    return load_kernels().geglu(x)
+    return fused.load_kernels().geglu(x)
 
 
 @_geglu.register_fake
@@ -22,7 +24,7 @@ def _(x: Tensor) -> Tensor:
 
 @torch.library.custom_op("xdyna::geglu_gradient", mutates_args=())
 def _geglu_gradient(dy: Tensor, x: Tensor) -> Tensor:
-    return load_kernels().geglu_gradient(dy.to(x.dtype).contiguous(), x)
+    return fused.load_kernels().geglu_gradient(dy.to(x.dtype).contiguous(), x)
 
 
 @_geglu_gradient.register_fake
@@ -44,3 +46,26 @@ _geglu.register_autograd(_geglu_backward, setup_context=_keep_geglu)
 def geglu(x: Tensor) -> Tensor:
     """(... 2c), contiguous, of a dtype and device that `fits` -> (... c): the first half times GELU of the second."""
     return _geglu(x)
+
+
+class FusedGEGLU(nn.Module):
+    """diffusers' `GEGLU`, under its names: projection, gate and product without slices.
+
+    Args:
+        layer: whose projection is taken over.
+    """
+
+    fusing = "never"
+
+    def __init__(self, layer: GEGLU) -> None:
+        super().__init__()
+        self.proj = layer.proj
+        self.train(layer.training)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(... c) -> (... d)."""
+        both = self.proj(hidden_states)
+        if fused.fits(both, self.fusing) and both.is_contiguous():
+            return geglu(both)
+        value, gate = both.chunk(2, dim=-1)
+        return value * F.gelu(gate)

@@ -177,11 +177,22 @@ class MotionModule(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(channels, heads, max_length=max_length, groups=groups)
 
-    def forward(self, x: Tensor, *, frames: int, reference_frames: int = 1) -> Tensor:
-        """((b f) c h w) -> the same shape; f = `frames`, the first `reference_frames` of which stay as they are."""
+    def forward(self, x: Tensor, *, frames: int, reference_frames: int = 1, own: bool = False) -> Tensor:
+        """Add to all frames of a clip but the reference's.
+
+        Args:
+            x: ((b f) c h w).
+            frames: f.
+            reference_frames: how many frames of a clip, the first ones, stay as they are.
+            own: x is read by nobody else: without gradients it may be changed and returned.
+
+        Returns:
+            The same shape.
+        """
         if frames == reference_frames:
             return x
-        output = x.clone()  # keeps the memory format, which torch.cat would not
+        # a clone keeps the memory format, which torch.cat would not
+        output = x if own and not torch.is_grad_enabled() else x.clone()
         moving = output.unflatten(0, (-1, frames))[:, reference_frames:]
         self.temporal_transformer(x, moving, frames=frames, reference_frames=reference_frames)
         return output
