@@ -21,7 +21,7 @@ from tests.models.test_fused import (
     plain_clip_norm,
 )
 from tests.models.test_fusing import filled
-from xdyna.models import fused, fused_layers
+from xdyna.models import fused, fused_layers, gated
 from xdyna.models.blocks import Resnet
 from xdyna.models.fused_layers import FusedConv2d, add_maps, unbiased
 from xdyna.models.fusing import fuse
@@ -100,10 +100,22 @@ def test_add_residual(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 7, 64), (2, 300, 240), (3, 20)])
+def test_geglu_adds_a_bias_first(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x, bias = 2 * numbers(*shape, dtype=dtype), numbers(shape[-1], seed=3)
+    value, gate = (x.double() + bias.double()).chunk(2, dim=-1)
+    close(gated.geglu(x, bias), value * F.gelu(gate))
+    with pytest.raises(RuntimeError, match="has no gradient"):
+        gated.geglu(x.requires_grad_(), bias)
+
+
+@needs_kernels
 def test_operators_are_what_pytorch_expects() -> None:
     x, residual = (picture(2, 16, 4, 4, dtype=torch.float32, seed=seed).requires_grad_() for seed in (0, 1))
     vector, tokens, code = numbers(16), numbers(3, 4, 16), numbers(4, 16)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(gated._geglu, (tokens, vector), test_utils=checks)
     torch.library.opcheck(fused_layers._add_residual, (x, vector, residual), test_utils=checks)
     torch.library.opcheck(
         fused._clip_norm, (x.detach(), vector, vector, 4, 1e-5, 2, True, vector), test_utils=checks

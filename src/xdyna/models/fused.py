@@ -163,7 +163,7 @@ def _(
 
 def _keep_clip_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     x, weight, bias, _groups, _eps, ctx.frames, ctx.silu, before = inputs
-    _refuse_gradients(before)
+    refuse_gradients(before)
     ctx.save_for_backward(x, output[1], output[2], weight, bias)
     ctx.mark_non_differentiable(output[1], output[2])
     ctx.set_materialize_grads(False)
@@ -209,9 +209,10 @@ def clip_norm(
     return _clip_norm(x, weight, bias, groups, eps, frames, silu, before)[0]
 
 
-def _refuse_gradients(before: Tensor | None) -> None:
+def refuse_gradients(before: Tensor | None) -> None:
+    """Raise RuntimeError if something is added before an operator, all of which is for where nobody wants gradients."""
     if before is not None:
-        raise RuntimeError("what a fused norm adds first has no gradient: add it by itself in training")
+        raise RuntimeError("what a fused operator adds first has no gradient: add it by itself in training")
 
 
 # -- layer norm ---------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def _(dy: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor
 
 def _keep_token_norm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, _bias, ctx.eps, before, _code = inputs
-    _refuse_gradients(before)
+    refuse_gradients(before)
     ctx.save_for_backward(x, weight)
 
 

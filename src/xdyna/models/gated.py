@@ -10,15 +10,16 @@ from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 
 from xdyna.models import fused
+from xdyna.models.fused_layers import FusedLinear
 
 
 @torch.library.custom_op("xdyna::geglu", mutates_args=())
-def _geglu(x: Tensor) -> Tensor:
-    return fused.load_kernels().geglu(x)
+def _geglu(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    return fused.load_kernels().geglu(x, bias)
 
 
 @_geglu.register_fake
-def _(x: Tensor) -> Tensor:
+def _(x: Tensor, bias: Tensor | None = None) -> Tensor:
     return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
 
 
@@ -33,19 +34,32 @@ def _(dy: Tensor, x: Tensor) -> Tensor:
 
 
 def _keep_geglu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
+    x, bias = inputs
+    fused.refuse_gradients(bias)
+    ctx.save_for_backward(x)
 
 
-def _geglu_backward(ctx: Any, dy: Tensor) -> Tensor:
-    return _geglu_gradient(dy, ctx.saved_tensors[0])
+def _geglu_backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+    return _geglu_gradient(dy, ctx.saved_tensors[0]), None
 
 
 _geglu.register_autograd(_geglu_backward, setup_context=_keep_geglu)
 
 
-def geglu(x: Tensor) -> Tensor:
-    """(... 2c), contiguous, of a dtype and device that `fits` -> (... c): the first half times GELU of the second."""
-    return _geglu(x)
+def geglu(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The first half of the channels times GELU of the second.
+
+    Args:
+        x: (... 2c), contiguous, of a dtype and device that `fits`.
+        bias: (2c), any float dtype, added to x first; without gradients only.
+
+    Returns:
+        (... c)
+
+    Raises:
+        RuntimeError: a bias where gradients are wanted.
+    """
+    return _geglu(x, bias)
 
 
 class FusedGEGLU(nn.Module):
@@ -64,7 +78,10 @@ class FusedGEGLU(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(... c) -> (... d)."""
-        both = self.proj(hidden_states)
+        proj = self.proj
+        if isinstance(proj, FusedLinear) and fused.defers(hidden_states, self.fusing):
+            return geglu(F.linear(hidden_states, proj.weight), proj.bias)
+        both = proj(hidden_states)
         if fused.fits(both, self.fusing) and both.is_contiguous():
             return geglu(both)
         value, gate = both.chunk(2, dim=-1)
