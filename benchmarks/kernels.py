@@ -28,6 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xdyna.models import fused
 from xdyna.models.fusing import fuse
+from xdyna.models.gated import geglu
 from xdyna.models.norms import TokenNorm
 from xdyna.models.short_attention import fits_short_attention, short_attention
 from xdyna.training.norms import HalfGroupNorm, HalfLayerNorm
@@ -151,7 +152,7 @@ def gates(device: torch.device, share: int) -> list[Case]:
 
         ways: dict[str, Callable[..., Tensor]] = {"plain": plain}
         if fused.fits(x, "half"):
-            ways["fused"] = fused.geglu
+            ways["fused"] = geglu
         size = rows // share**3 * channels * x.element_size()
         cases.append(Case(f"geglu {describe(x)}", ways, [x], (3 * size, 5 * size)))
     return cases

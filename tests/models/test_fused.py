@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from xdyna.models import fused, short_attention
+from xdyna.models import fused, gated, short_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLD = "needs CUDA and triton, or triton's interpreter"
@@ -135,7 +135,7 @@ def test_geglu(shape: tuple[int, ...], dtype: torch.dtype) -> None:
         value, gate = x.chunk(2, dim=-1)
         return value * F.gelu(gate)
 
-    compare(fused.geglu, plain, 2 * numbers(*shape, dtype=dtype))
+    compare(gated.geglu, plain, 2 * numbers(*shape, dtype=dtype))
 
 
 @needs_kernels
@@ -220,7 +220,7 @@ def test_operators_are_what_pytorch_expects() -> None:
     torch.library.opcheck(fused._add_bias, (x, bias, True), test_utils=checks)
     torch.library.opcheck(fused._add_bias, (x, bias, False), test_utils=checks)
     tokens = numbers(3, 4, 16).requires_grad_()
-    torch.library.opcheck(fused._geglu, (tokens,), test_utils=checks)
+    torch.library.opcheck(gated._geglu, (tokens,), test_utils=checks)
     torch.library.opcheck(fused._token_norm, (tokens, weight, bias, 1e-5), test_utils=checks)
     torch.library.opcheck(short_attention._short_attention, (tokens, tokens, tokens, 2), test_utils=checks)
 
@@ -230,7 +230,7 @@ def test_operators_are_what_pytorch_expects() -> None:
     reason="needs triton, not interpreted",
 )
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-@pytest.mark.parametrize("name", ["clip_norm", "token_norm", "bias", "geglu", "attention"])
+@pytest.mark.parametrize("name", ["clip_norm", "token_norm", "bias", "geglu", "attention", "places"])
 def test_kernels_compile_for_a_hopper_gpu(name: str, dtype: str) -> None:
     """No GPU is needed for that; reads and writes of maps are 16 bytes wide."""
     import triton
@@ -238,11 +238,12 @@ def test_kernels_compile_for_a_hopper_gpu(name: str, dtype: str) -> None:
     from triton.compiler import ASTSource
 
     module = importlib.import_module(f"xdyna.models.kernels.{name}")
-    maps = {"x", "y", "dx", "dy", "q", "k", "v", "out", "do", "dq", "dk", "dv"}
-    sizes = {"rows", "channels", "groups", "chunk", "chunks", "total", "tokens", "width"}
+    maps = {"x", "y", "residual", "dx", "dy", "q", "k", "v", "out", "do", "dq", "dk", "dv"}
+    sizes = {"rows", "channels", "groups", "chunk", "chunks", "total", "tokens", "width", "period", "between",
+             "frames", "height", "of_clip", "of_frame", "of_line", "of_place"}  # fmt: skip
     constants = {
         "SILU": True, "STEPS": 4, "ROWS": 32, "COLUMNS": 64, "CHUNKS": 16, "WIDTH": 16, "CHANNELS": 64,
-        "SEQUENCES": 4, "PRECISION": "tf32",
+        "SEQUENCES": 4, "PRECISION": "tf32", "BEFORE": True, "CODE": True, "BIAS": True, "RESIDUAL": True,
     }  # fmt: skip
     if name == "attention":
         constants["ROWS"] = 64
@@ -272,7 +273,7 @@ def test_kernels_compile_for_a_hopper_gpu(name: str, dtype: str) -> None:
         if maps & set(kernel.arg_names):
             assert "ld.global.v4" in made.asm["ptx"], kernel.__name__
         compiled += 1
-    assert compiled >= 2
+    assert compiled >= (1 if name == "places" else 2)
 
 
 # -- what needs no kernels ------------------------------------------------------------------------------------------

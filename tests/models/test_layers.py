@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from tests.models.networks import clip, fill
 from xdyna.errors import InputError, OptionError
@@ -224,3 +225,27 @@ def test_heads_must_divide_channels() -> None:
         DynamicsAdapterAttention(8, 3)
     with pytest.raises(OptionError, match="adapter_query_init"):
         DynamicsAdapterAttention(8, 2, query_init="value")
+
+
+def test_projections_of_a_motion_module_are_single_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, given = MotionModule(16, 2, groups=4), []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *rest: given.append(x.is_contiguous()) or linear(x, *rest))
+    x = torch.randn(5, 16, 4, 6).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        module(x, frames=5)
+    assert given
+    assert all(given)
+
+
+def test_a_motion_module_changes_a_map_only_where_it_may() -> None:
+    module = MotionModule(16, 2, groups=4)
+    nn.init.normal_(module.temporal_transformer.proj_out.weight)
+    x = torch.randn(5, 16, 4, 6)
+    before, wanted = x.clone(), module(x, frames=5)
+    assert torch.equal(module(x, frames=5, own=True), wanted)
+    with torch.no_grad():
+        assert torch.equal(module(x, frames=5), wanted)
+        assert torch.equal(x, before)
+        assert module(x, frames=5, own=True) is x
+    assert torch.equal(x, wanted)

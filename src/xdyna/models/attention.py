@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xdyna.errors import OptionError
+from xdyna.models import fused
+from xdyna.models.fused_layers import add_maps
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
+from xdyna.models.residual_stream import ResidualStream, Sum, is_product
 
 LARGEST_GRID = 65_535
 """Most (batch item, head) pairs in one attention call: CUDA's limit on a grid's second and third side.
@@ -123,13 +126,6 @@ def attend(
     return mixed.transpose(1, 2).flatten(2)
 
 
-def scaled(tokens: Tensor, scale: float | Tensor) -> Tensor:
-    """(b n c) times one number, or times (b) one for each batch item; the number 1 leaves them untouched."""
-    if isinstance(scale, Tensor):
-        return tokens * scale.to(tokens.dtype)[:, None, None]
-    return tokens if scale == 1 else tokens * scale
-
-
 def check_heads(channels: int, heads: int) -> None:
     """Raise OptionError unless `channels` can be split into `heads` equal heads."""
     if heads < 1 or channels % heads:
@@ -182,6 +178,8 @@ def make_gain(position_gain: float | None) -> nn.Parameter | None:
 class Attention(nn.Module):
     """The projections that all attentions of the network share, under Stable Diffusion's names.
 
+    What an attention adds to its block's tokens is a sum of projections: each says in `add_to` of which.
+
     Args:
         channels: width of the queries and of the result.
         heads: number of heads.
@@ -198,6 +196,16 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(source_channels, channels, bias=False)
         # index 1 is Stable Diffusion's dropout, whose rate is 0: the list keeps the name `to_out.0`
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(self, tokens: Tensor, *given: Any, **named: Any) -> Tensor:
+        """What `add_to` adds, by itself: (n m c) -> (n m c)."""
+        total = Sum()
+        self.add_to(total, tokens, *given, **named)
+        return total.total()
+
+    def add_to(self, total: Sum, tokens: Tensor, *given: Any, **named: Any) -> None:
+        """Add what comes of normalised tokens (n m c) to a sum of as many."""
+        raise NotImplementedError
 
 
 class SelfAttention(Attention):
@@ -216,11 +224,11 @@ class SelfAttention(Attention):
         super().__init__(channels, heads)
         self.register_parameter("position_gain", make_gain(position_gain))
 
-    def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
-        """((b f) n c), normalised, of a map of `size` = (h, w) -> ((b f) n c)."""
+    def add_to(self, total: Sum, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> None:
+        """Of ((b f) n c), normalised, of a map of `size` = (h, w)."""
         where = placed(tokens, self.position_gain, size=size)
         mixed = attend(self.to_q(where), self.to_k(where), self.to_v(tokens), heads=self.heads)
-        return self.to_out[0](mixed)
+        total.add(self.to_out[0], mixed)
 
 
 @dataclass(frozen=True)
@@ -254,6 +262,8 @@ class TransformerBlock(nn.Module):
         channels: width of the tokens.
         attn1: self-attention with the reference; called as `attn1(tokens, context, size=(h, w))`.
         attn2: cross-attention, called as `attn2(tokens, context)`; None leaves it and its norm out.
+
+    `forward` and `after` leave what they are given as it is; `run` and `run_after` do the same in place.
     """
 
     def __init__(self, channels: int, *, attn1: nn.Module, attn2: nn.Module | None) -> None:
@@ -276,6 +286,17 @@ class TransformerBlock(nn.Module):
             tokens = tokens + self.attn2(self.norm2(tokens), context)
         return fed_forward(tokens, self.norm3, self.ff)
 
+    def run(self, stream: ResidualStream, context: Context, *, size: tuple[int, int]) -> None:
+        """`forward` of the tokens of a stream, in place."""
+        cast(Attention, self.attn1).add_to(stream, stream.normed(self.norm1), context, size=size)
+        self.run_after(stream, context)
+
+    def run_after(self, stream: ResidualStream, context: Context) -> None:
+        """`after`, in place."""
+        if self.attn2 is not None:
+            cast(Attention, self.attn2).add_to(stream, stream.normed(self.norm2), context)
+        feed_forward(stream, self.norm3, self.ff)
+
 
 MOST_HIDDEN = 1 << 26
 """Numbers that a feed-forward holds inside at once where no gradients are wanted (128 MiB in half precision)."""
@@ -295,6 +316,19 @@ def fed_forward(tokens: Tensor, norm: nn.Module, layer: nn.Module) -> Tensor:
     return output
 
 
+def feed_forward(stream: ResidualStream, norm: nn.Module, layer: nn.Module) -> None:
+    """`fed_forward` in place."""
+    *inner, last = cast(FeedForward, layer).net
+    parts = stream.parts(math.ceil(8 * stream.total().numel() / MOST_HIDDEN))
+    for part in parts:
+        hidden = part.normed(norm)
+        for step in inner:
+            hidden = step(hidden)
+        part.add(last, hidden)
+        del hidden
+    stream.pending = parts[0].pending
+
+
 class SpatialTransformer(nn.Module):
     """Norm, 1x1 convolution, one transformer block on every frame, 1x1 convolution, + input (fixture xii).
 
@@ -304,7 +338,12 @@ class SpatialTransformer(nn.Module):
         channels: width of the map.
         block: its transformer block.
         groups: groups of the norm.
+
+    Attributes:
+        fusing: as `norms.ClipGroupNorm`'s, for sums taken in place.
     """
+
+    fusing = "never"
 
     def __init__(self, channels: int, *, block: TransformerBlock, groups: int) -> None:
         super().__init__()
@@ -314,8 +353,13 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """((b f) c h w) -> the same shape."""
+        """((b f) c h w) -> the same shape; x stays as it is."""
         size = (x.shape[2], x.shape[3])
+        if self._in_place(x):
+            stream = ResidualStream.projected(map_to_tokens(self.norm(x)), self.proj_in)
+            for block in self.transformer_blocks:
+                cast(TransformerBlock, block).run(stream, context, size=size)
+            return self._ended(x, stream)
         tokens = map_to_tokens(self.proj_in(self.norm(x)))
         for block in self.transformer_blocks:
             tokens = block(tokens, context, size=size)
@@ -323,14 +367,32 @@ class SpatialTransformer(nn.Module):
 
     def begin(self, x: Tensor, context: Context) -> Tensor:
         """What `forward` does before it reads tokens: ((b f) c h w) -> its tokens after self-attention ((b f) n c)."""
-        block = cast(TransformerBlock, self.transformer_blocks[0])
+        block, size = cast(TransformerBlock, self.transformer_blocks[0]), (x.shape[2], x.shape[3])
+        if self._in_place(x):
+            stream = ResidualStream.projected(map_to_tokens(self.norm(x)), self.proj_in)
+            cast(Attention, block.attn1).add_to(stream, stream.normed(block.norm1), context, size=size)
+            tokens = stream.total()
+            return tokens if stream.pending is None else tokens.add_(stream.pending)
         tokens = map_to_tokens(self.proj_in(self.norm(x)))
-        return tokens + block.attn1(block.norm1(tokens), context, size=(x.shape[2], x.shape[3]))
+        return tokens + block.attn1(block.norm1(tokens), context, size=size)
 
     def finish(self, x: Tensor, tokens: Tensor, context: Context) -> Tensor:
         """The rest of it, of its input and what `begin` gave; neither is changed, since others may read them."""
-        tokens = cast(TransformerBlock, self.transformer_blocks[0]).after(tokens, context)
+        block = cast(TransformerBlock, self.transformer_blocks[0])
+        if self._in_place(x):
+            stream = ResidualStream(tokens.clone())
+            block.run_after(stream, context)
+            return self._ended(x, stream)
+        tokens = block.after(tokens, context)
         return x + self.proj_out(tokens.unflatten(1, (x.shape[2], x.shape[3])).permute(0, 3, 1, 2))
+
+    def _in_place(self, x: Tensor) -> bool:
+        return fused.defers(x, self.fusing) and is_product(self.proj_in) and is_product(self.proj_out)
+
+    def _ended(self, x: Tensor, stream: ResidualStream) -> Tensor:
+        """The last projection added to the map, which stays as it is."""
+        change, bias = stream.handed_over(self.proj_out)
+        return add_maps((x, None), (change.unflatten(1, (x.shape[2], -1)).permute(0, 3, 1, 2), bias))
 
 
 def map_to_tokens(x: Tensor) -> Tensor:

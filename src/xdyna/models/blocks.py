@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xdyna.models.attention import AttentionOptions, Context, SpatialTransformer, TransformerBlock
+from xdyna.models.fused_layers import add_maps, unbiased
 from xdyna.models.ip_adapter import TokenAttention
 from xdyna.models.motion import MotionModule
 from xdyna.models.norms import ClipGroupNorm
@@ -74,11 +75,13 @@ class Resnet(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, *, frames: int) -> Tensor:
         """((b f) c h w) and the time embedding (b d), the same for all frames -> ((b f) out_channels h w)."""
-        h = self.conv1(self.norm1(x, frames=frames, silu=True))
-        shift = self.time_emb_proj(F.silu(time))[:, None, :, None, None]
-        h = (h.unflatten(0, (-1, frames)) + shift).flatten(0, 1)
-        h = self.conv2(self.norm2(h, frames=frames, silu=True))
-        return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + h
+        h, bias = unbiased(self.conv1, self.norm1(x, frames=frames, silu=True))
+        shift = self.time_emb_proj(F.silu(time))
+        shift = shift if bias is None else shift + bias
+        made = unbiased(self.conv2, self.norm2(h, frames=frames, silu=True, before=shift))
+        return add_maps(
+            unbiased(self.conv_shortcut, x) if hasattr(self, "conv_shortcut") else (x, None), made
+        )
 
 
 class Downsample(nn.Module):
@@ -151,7 +154,10 @@ class Block(nn.Module):
     def _moved(self, index: int, x: Tensor, context: Context) -> Tensor:
         if self.motion_modules and context.temporal:
             x = self.motion_modules[index](
-                x, frames=context.frames, reference_frames=context.reference_frames
+                x,
+                frames=context.frames,
+                reference_frames=context.reference_frames,
+                own=True,
             )
         return x
 

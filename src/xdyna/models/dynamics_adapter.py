@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from xdyna.errors import OptionError
-from xdyna.models.attention import Attention, Context, attend, make_gain, placed, scaled
+from xdyna.models.attention import Attention, Context, attend, make_gain, placed
+from xdyna.models.residual_stream import Sum
 
 QUERY_INITS = ("query", "key")
 """What `to_q_ff` starts as: a copy of `to_q` (official), or of `to_k`, which learns faster from scratch."""
@@ -56,26 +57,23 @@ class DynamicsAdapterAttention(Attention):
         nn.init.zeros_(self.to_out_ff.bias)
         self.register_parameter("position_gain", make_gain(position_gain))
 
-    def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
+    def add_to(self, total: Sum, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> None:
         """Attend within each frame and to frame 0 of its clip.
 
         Args:
+            total: gets the two projections.
             tokens: ((b f) n c), normalised.
             context: its `frames` is f; `reference_scale` 0 skips the reference's attention altogether.
             size: (h, w) with h w = n, for the position code.
-
-        Returns:
-            ((b f) n c)
         """
         where = placed(tokens, self.position_gain, size=size)
         key, value = self.to_k(where), self.to_v(tokens)
-        own = self.to_out[0](attend(self.to_q(where), key, value, heads=self.heads))
+        total.add(self.to_out[0], attend(self.to_q(where), key, value, heads=self.heads))
         scale = context.reference_scale
         if not isinstance(scale, Tensor) and scale == 0:
-            return own
+            return
         # of keys and values only frame 0's are still wanted: copies let go of the others
         key, value = key[:: context.frames].clone(), value[:: context.frames].clone()
         # all frames' queries side by side against frame 0: (b, f n, c) with (b, n, c)
         query = self.to_q_ff(where).unflatten(0, (-1, context.frames)).flatten(1, 2)
-        fetched = self.to_out_ff(attend(query, key, value, heads=self.heads))
-        return own + scaled(fetched, scale).view_as(own)
+        total.add(self.to_out_ff, attend(query, key, value, heads=self.heads), scale)

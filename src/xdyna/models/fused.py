@@ -8,14 +8,16 @@ plain thing, so that nothing here is needed on a CPU or without Triton.
 =================== ================================================================== ==============================
 operator            of                                                                 instead of
 =================== ================================================================== ==============================
-`clip_norm`         group norm over a clip's frames, then SiLU if wanted               copies to another layout and
-                                                                                       back, a norm, an activation
-`token_norm`        layer norm                                                         a kernel made for long rows
+`clip_norm`         group norm over a clip's frames, then SiLU if wanted; a shift of   copies to another layout and
+                    channels before it if wanted                                       back, a norm, an activation
+`token_norm`        layer norm; a shift before and a code of time after if wanted      a kernel made for long rows
 `add_bias`          a bias for each channel, then SiLU if wanted; its gradient's sums  slow sums over n, h and w
 `bias_gradient`     nothing forward; the sums alone                                    the same, after a product
-`geglu`             a feed-forward's gated activation                                  slices, GELU, product, pieces
+`add_residual`      (in `fused_layers.py`) a map, a bias and another map              two additions
+`add_places`        (in `fused_layers.py`) tokens of places added to their map         an addition out of order
+`geglu`             (in `gated.py`) a feed-forward's gated activation                  slices, GELU, product, pieces
                                                                                        put together again
-`short_attention`   (in `short_attention.py`) attention within many short sequences   kernels made for long ones
+`short_attention`   (in `short_attention.py`) attention within many short sequences    kernels made for long ones
 =================== ================================================================== ==============================
 """
 
@@ -81,6 +83,20 @@ def fits(x: Tensor, fusing: str) -> bool:
     )
 
 
+def defers(x: Tensor, fusing: str) -> bool:
+    """Whether what is to be added to x may be left to kernels that read it next, or be added in place.
+
+    The one switch of everything that saves passes over memory at the price of gradients: on where the kernels fit and
+    nobody wants gradients. Neither `torch.compile`, which fuses additions itself, nor autocast gets there.
+
+    Args:
+        x: what would be added to.
+        fusing: one of `FUSING`.
+    """
+    wanted = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return not wanted and not torch.is_autocast_enabled(x.device.type) and fits(x, fusing)
+
+
 def in_channels_last(x: Tensor) -> bool:
     """Whether a map (n c h w) has its channels side by side in memory."""
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
@@ -98,14 +114,30 @@ def load_kernels() -> Any:
 
 @torch.library.custom_op("xdyna::clip_norm", mutates_args=())
 def _clip_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, frames: int, silu: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    frames: int,
+    silu: bool,
+    before: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return load_kernels().clip_norm(x, weight, bias, groups=groups, eps=eps, frames=frames, silu=silu)
+    return load_kernels().clip_norm(
+        x, weight, bias, groups=groups, eps=eps, frames=frames, silu=silu, before=before
+    )
 
 
 @_clip_norm.register_fake
 def _(
-    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, frames: int, silu: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int,
+    eps: float,
+    frames: int,
+    silu: bool,
+    before: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     mean = x.new_empty((x.shape[0] // frames, groups), dtype=torch.float32)
     return torch.empty_like(x), mean, torch.empty_like(mean)
@@ -130,7 +162,8 @@ def _(
 
 
 def _keep_clip_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, weight, bias, _groups, _eps, ctx.frames, ctx.silu = inputs
+    x, weight, bias, _groups, _eps, ctx.frames, ctx.silu, before = inputs
+    refuse_gradients(before)
     ctx.save_for_backward(x, output[1], output[2], weight, bias)
     ctx.mark_non_differentiable(output[1], output[2])
     ctx.set_materialize_grads(False)
@@ -138,14 +171,22 @@ def _keep_clip_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 
 def _clip_norm_backward(ctx: Any, dy: Tensor, _mean: Any, _rstd: Any) -> tuple[Tensor | None, ...]:
     gradients = _clip_norm_gradient(dy, *ctx.saved_tensors, ctx.frames, ctx.silu)
-    return *gradients, None, None, None, None
+    return *gradients, None, None, None, None, None
 
 
 _clip_norm.register_autograd(_clip_norm_backward, setup_context=_keep_clip_norm)
 
 
 def clip_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, eps: float, frames: int = 1, silu: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    groups: int,
+    eps: float,
+    frames: int = 1,
+    silu: bool = False,
+    before: Tensor | None = None,
 ) -> Tensor:
     """Group norm with statistics over all frames of a clip, then SiLU if wanted.
 
@@ -156,23 +197,48 @@ def clip_norm(
         eps: added to the variance.
         frames: f.
         silu: whether SiLU follows.
+        before: (b c) or (c), any float dtype, added to x's channels first; without gradients only.
 
     Returns:
         ((b f) c h w), channels_last, x's dtype.
+
+    Raises:
+        RuntimeError: `before` where gradients are wanted.
     """
-    return _clip_norm(x, weight, bias, groups, eps, frames, silu)[0]
+    before = None if before is None else before.contiguous()
+    return _clip_norm(x, weight, bias, groups, eps, frames, silu, before)[0]
+
+
+def refuse_gradients(before: Tensor | None) -> None:
+    """Raise RuntimeError if something is added before an operator, all of which is for where nobody wants gradients."""
+    if before is not None:
+        raise RuntimeError("what a fused operator adds first has no gradient: add it by itself in training")
 
 
 # -- layer norm ---------------------------------------------------------------------------------------------------
 
 
 @torch.library.custom_op("xdyna::token_norm", mutates_args=())
-def _token_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return load_kernels().token_norm(x, weight, bias, eps=eps)
+def _token_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    before: Tensor | None = None,
+    code: Tensor | None = None,
+) -> Tensor:
+    return load_kernels().token_norm(x, weight, bias, eps=eps, before=before, code=code)
 
 
 @_token_norm.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    before: Tensor | None = None,
+    code: Tensor | None = None,
+) -> Tensor:
     return torch.empty_like(x)
 
 
@@ -190,21 +256,44 @@ def _(dy: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor
 
 
 def _keep_token_norm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _bias, ctx.eps = inputs
+    x, weight, _bias, ctx.eps, before, _code = inputs
+    refuse_gradients(before)
     ctx.save_for_backward(x, weight)
 
 
 def _token_norm_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
-    return *_token_norm_gradient(dy, x, weight, ctx.eps), None
+    return *_token_norm_gradient(dy, x, weight, ctx.eps), None, None, None
 
 
 _token_norm.register_autograd(_token_norm_backward, setup_context=_keep_token_norm)
 
 
-def token_norm(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
-    """Layer norm over the last axis; (... c), contiguous, c at most `WIDEST_TOKEN` -> the same, x's dtype."""
-    return _token_norm(x, weight, bias, eps)
+def token_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    eps: float,
+    before: Tensor | None = None,
+    code: Tensor | None = None,
+) -> Tensor:
+    """Layer norm over the last axis, with what stands around it.
+
+    Args:
+        x: (... c), contiguous, c at most `WIDEST_TOKEN`, of a dtype and device that `fits`; (... f c) with a code.
+        weight, bias: (c), any float dtype.
+        eps: added to the variance.
+        before: (c), any float dtype, added to x first; without gradients only.
+        code: (f c), any float dtype, added to what is normalised; it gets no gradient.
+
+    Returns:
+        x's shape and dtype.
+
+    Raises:
+        RuntimeError: `before` where gradients are wanted.
+    """
+    return _token_norm(x, weight, bias, eps, before, None if code is None else code.contiguous())
 
 
 # -- biases -------------------------------------------------------------------------------------------------------
@@ -301,45 +390,6 @@ def bias_gradient(value: Tensor, bias: Tensor) -> Tensor:
         `value`, not to be changed in place.
     """
     return _BiasGradient.apply(value, bias)
-
-
-# -- gated activation ---------------------------------------------------------------------------------------------
-
-
-@torch.library.custom_op("xdyna::geglu", mutates_args=())
-def _geglu(x: Tensor) -> Tensor:
-    return load_kernels().geglu(x)
-
-
-@_geglu.register_fake
-def _(x: Tensor) -> Tensor:
-    return x.new_empty((*x.shape[:-1], x.shape[-1] // 2))
-
-
-@torch.library.custom_op("xdyna::geglu_gradient", mutates_args=())
-def _geglu_gradient(dy: Tensor, x: Tensor) -> Tensor:
-    return load_kernels().geglu_gradient(dy.to(x.dtype).contiguous(), x)
-
-
-@_geglu_gradient.register_fake
-def _(dy: Tensor, x: Tensor) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _keep_geglu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
-
-
-def _geglu_backward(ctx: Any, dy: Tensor) -> Tensor:
-    return _geglu_gradient(dy, ctx.saved_tensors[0])
-
-
-_geglu.register_autograd(_geglu_backward, setup_context=_keep_geglu)
-
-
-def geglu(x: Tensor) -> Tensor:
-    """(... 2c), contiguous, of a dtype and device that `fits` -> (... c): the first half times GELU of the second."""
-    return _geglu(x)
 
 
 def _like(sums: Tensor, parameter: Tensor) -> Tensor:

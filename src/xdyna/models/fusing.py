@@ -15,63 +15,19 @@ from diffusers.models.activations import GEGLU
 from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from xdyna.errors import OptionError
 from xdyna.models import fused
+from xdyna.models.fused_layers import FusedConv2d, FusedLinear, add_maps, biased, unbiased
+from xdyna.models.fused_transformer import FusedTransformer
+from xdyna.models.gated import FusedGEGLU
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
 
 NARROW = 16
 """Channels up to which a convolution is packed: narrower ones leave tensor cores mostly idle."""
-
-
-class FusedConv2d(nn.Conv2d):
-    """A convolution whose bias is added, and its gradient summed, by a kernel that suits channels_last."""
-
-    fusing = "never"
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(n c h w) -> (n d h w)."""
-        if self.bias is None or not wanted(self, input):
-            return super().forward(input)
-        return biased(self._conv_forward(input, self.weight, None), self.bias, fusing=self.fusing)
-
-
-class FusedLinear(nn.Linear):
-    """A linear layer whose bias's gradient is summed by a kernel of its own."""
-
-    fusing = "never"
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(... c) -> (... d)."""
-        learns = torch.is_grad_enabled() and self.bias is not None and self.bias.requires_grad
-        if not learns or not wanted(self, input):
-            return super().forward(input)
-        return fused.bias_gradient(F.linear(input, self.weight, self.bias.detach()), self.bias)
-
-
-class FusedGEGLU(nn.Module):
-    """diffusers' `GEGLU`, under its names: projection, gate and product without slices.
-
-    Args:
-        layer: whose projection is taken over.
-    """
-
-    fusing = "never"
-
-    def __init__(self, layer: GEGLU) -> None:
-        super().__init__()
-        self.proj = layer.proj
-        self.train(layer.training)
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(... c) -> (... d)."""
-        both = self.proj(hidden_states)
-        if fused.fits(both, self.fusing) and both.is_contiguous():
-            return fused.geglu(both)
-        value, gate = both.chunk(2, dim=-1)
-        return value * F.gelu(gate)
 
 
 class FusedResnet(nn.Module):
@@ -111,13 +67,15 @@ class FusedResnet(nn.Module):
 
     def forward(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         """(n c h w) and the time embedding (n d), if it reads one -> (n out_channels h w)."""
-        x = self.conv1(self.norm1(input_tensor, silu=True))
+        x, shift = unbiased(self.conv1, self.norm1(input_tensor, silu=True))
         if temb is not None and hasattr(self, "time_emb_proj"):
-            x = x + self.get_submodule("time_emb_proj")(F.silu(temb))[:, :, None, None]
-        x = self.conv2(self.norm2(x, silu=True))
+            of_time = self.get_submodule("time_emb_proj")(F.silu(temb))
+            shift = of_time if shift is None else of_time + shift
+        x, bias = unbiased(self.conv2, self.norm2(x, silu=True, before=shift))
         if hasattr(self, "conv_shortcut"):
-            input_tensor = self.get_submodule("conv_shortcut")(input_tensor)
-        output = input_tensor + x
+            output = add_maps(unbiased(self.get_submodule("conv_shortcut"), input_tensor), (x, bias))
+        else:
+            output = add_maps((input_tensor, None), (x, bias))
         return output if self.scale == 1 else output / self.scale
 
 
@@ -242,19 +200,6 @@ def packed_weight(weight: Tensor, taps: Tensor) -> Tensor:
     return spread.unflatten(2, taps.shape[1:]).permute(0, 2, 3, 1, 4, 5, 6, 7).flatten(0, 2).flatten(1, 3)
 
 
-def biased(x: Tensor, bias: Tensor, *, fusing: str, silu: bool = False) -> Tensor:
-    """(n c h w) plus a bias (c), then SiLU if wanted, x's dtype: by the fused kernel where it fits."""
-    if fused.fits(x, fusing) and fused.in_channels_last(x):
-        return fused.add_bias(x, bias, silu=silu)
-    x = x + bias.to(x.dtype)[:, None, None]
-    return F.silu(x) if silu else x
-
-
-def wanted(module: nn.Module, x: Tensor) -> bool:
-    """Whether a module is to do without PyTorch's own way on this device."""
-    return module.fusing != "never" and fused.kernels_available(x.device.type)
-
-
 def fuse(network: nn.Module, fusing: str = "half") -> None:
     """Let a network use the fused kernels, in place.
 
@@ -271,6 +216,9 @@ def fuse(network: nn.Module, fusing: str = "half") -> None:
         for replace in (_replace_layers, _replace_blocks):
             for parent in list(network.modules()):
                 replace(parent)
+        for module in network.modules():
+            if type(module) is Transformer2DModel:
+                FusedTransformer.take_place_of(module)
     for module in network.modules():
         if hasattr(type(module), "fusing"):
             module.fusing = fusing  # type: ignore[assignment]

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from xdyna.errors import InputError
-from xdyna.models.attention import Attention, Context, attend, scaled
+from xdyna.models.attention import Attention, Context, attend
+from xdyna.models.residual_stream import Sum, scaled
 
 
 class TokenAttention(Attention):
@@ -55,8 +56,8 @@ class TokenAttention(Attention):
             if is_reference:
                 nn.init.zeros_(self.to_v_ip.weight)
 
-    def forward(self, tokens: Tensor, context: Context) -> Tensor:
-        """((b f) n c), normalised -> ((b f) n c).
+    def add_to(self, total: Sum, tokens: Tensor, context: Context) -> None:
+        """Of ((b f) n c), normalised.
 
         Raises:
             InputError: `context.tokens` is None or has too few tokens, or text for a network that reads none.
@@ -88,4 +89,4 @@ class TokenAttention(Attention):
         mixed = parts.pop(0)
         for part in parts:
             mixed = mixed + part if torch.is_grad_enabled() else mixed.add_(part)
-        return self.to_out[0](mixed).view_as(tokens)
+        total.add(self.to_out[0], mixed.view_as(tokens))

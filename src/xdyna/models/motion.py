@@ -6,6 +6,8 @@ A reference at frame 0 takes no part: it passes through unchanged, and the other
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,11 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
-from xdyna.models.attention import Attention, attend, fed_forward
+from xdyna.models import fused
+from xdyna.models.attention import Attention, attend, fed_forward, feed_forward
+from xdyna.models.fused_layers import add_places
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
+from xdyna.models.residual_stream import ResidualStream, Sum, is_product
 from xdyna.models.short_attention import fits_short_attention, short_attention
 
 AT_ONCE = 20_000_000
@@ -39,13 +44,13 @@ class TimeCode(nn.Module):
         code = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], dim=-1).flatten(1)
         self.register_buffer("pe", code[None, :, :channels].contiguous())
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(n f c) -> tokens plus code, (n f c)."""
-        return tokens + self.pe[:, : tokens.shape[1]].to(tokens.dtype)
+    def forward(self, frames: int) -> Tensor:
+        """The code of so many frames, (f c)."""
+        return self.pe[0, :frames]
 
 
 class TimeAttention(Attention):
-    """Self-attention over time; the code of time enters queries, keys and values.
+    """Self-attention over time; the code of time enters queries, keys and values: the norm before adds it.
 
     Args:
         channels: width of the tokens.
@@ -62,15 +67,14 @@ class TimeAttention(Attention):
         super().__init__(channels, heads)
         self.pos_encoder = TimeCode(channels, max_length)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(n f c), normalised -> (n f c)."""
-        tokens = self.pos_encoder(tokens)
+    def add_to(self, total: Sum, tokens: Tensor) -> None:
+        """Of (n f c), normalised and then given the code of time."""
         query, key, value = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
         if fits_short_attention(query, key, self.heads, self.fusing):
             mixed = short_attention(query, key, value, heads=self.heads)
         else:
             mixed = attend(query, key, value, heads=self.heads)
-        return self.to_out[0](mixed)
+        total.add(self.to_out[0], mixed)
 
 
 class TimeBlock(nn.Module):
@@ -87,13 +91,30 @@ class TimeBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(n f c) -> (n f c), n places of f frames."""
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            tokens = tokens + attention(norm(tokens))
+        for attention, norm in self._attentions():
+            tokens = tokens + attention(norm(tokens, code=attention.pos_encoder(tokens.shape[1])))
         return fed_forward(tokens, self.ff_norm, self.ff)
+
+    def run(self, stream: ResidualStream) -> None:
+        """`forward` of the tokens of a stream, in place."""
+        for attention, norm in self._attentions():
+            code = attention.pos_encoder(stream.total().shape[1])
+            attention.add_to(stream, stream.normed(norm, code=code))
+        feed_forward(stream, self.ff_norm, self.ff)
+
+    def _attentions(self) -> Iterable[tuple[TimeAttention, TokenNorm]]:
+        pairs = zip(self.attention_blocks, self.norms, strict=True)
+        return cast(Iterable[tuple[TimeAttention, TokenNorm]], pairs)
 
 
 class TemporalTransformer(nn.Module):
-    """Norm over single frames, projection, one `TimeBlock`, projection that starts at zero."""
+    """Norm over single frames, projection, one `TimeBlock`, projection that starts at zero.
+
+    Attributes:
+        fusing: as `norms.ClipGroupNorm`'s, for sums taken in place.
+    """
+
+    fusing = "never"
 
     def __init__(self, channels: int, heads: int, *, max_length: int, groups: int) -> None:
         super().__init__()
@@ -115,17 +136,28 @@ class TemporalTransformer(nn.Module):
         # norming the reference as well and leaving it out after costs less than a copy of the others
         # cut with the channels last, so that the gradient comes back with the channels last
         moving = self.norm(x).permute(0, 2, 3, 1).unflatten(0, (-1, frames))[:, reference_frames:]
-        batch, _, height, width, _ = moving.shape
+        height = moving.shape[2]
         bands = 1
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             bands = min(height, math.ceil(moving.numel() / AT_ONCE))
         for band in range(bands):
             rows = slice(height * band // bands, height * (band + 1) // bands)
-            tokens = self.proj_in(moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2))
+            # contiguous, or PyTorch would take as many small products as there are places
+            change, bias = self._change(moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2).contiguous())
+            add_places(into[..., rows, :], change, bias, fusing=self.fusing)
+
+    def _change(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(n f c), normalised -> what is to be added, (n f c), and the bias (c) that it lacks or None."""
+        if fused.defers(tokens, self.fusing) and is_product(self.proj_in) and is_product(self.proj_out):
+            stream = ResidualStream.projected(tokens, self.proj_in)
+            del tokens  # the stream's are others
             for block in self.transformer_blocks:
-                tokens = block(tokens)
-            change = self.proj_out(tokens).unflatten(0, (batch, -1, width)).permute(0, 3, 4, 1, 2)
-            into[..., rows, :].add_(change)
+                cast(TimeBlock, block).run(stream)
+            return stream.handed_over(self.proj_out)
+        tokens = self.proj_in(tokens)
+        for block in self.transformer_blocks:
+            tokens = block(tokens)
+        return self.proj_out(tokens), None
 
 
 class MotionModule(nn.Module):
@@ -145,11 +177,22 @@ class MotionModule(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(channels, heads, max_length=max_length, groups=groups)
 
-    def forward(self, x: Tensor, *, frames: int, reference_frames: int = 1) -> Tensor:
-        """((b f) c h w) -> the same shape; f = `frames`, the first `reference_frames` of which stay as they are."""
+    def forward(self, x: Tensor, *, frames: int, reference_frames: int = 1, own: bool = False) -> Tensor:
+        """Add to all frames of a clip but the reference's.
+
+        Args:
+            x: ((b f) c h w).
+            frames: f.
+            reference_frames: how many frames of a clip, the first ones, stay as they are.
+            own: x is read by nobody else: without gradients it may be changed and returned.
+
+        Returns:
+            The same shape.
+        """
         if frames == reference_frames:
             return x
-        output = x.clone()  # keeps the memory format, which torch.cat would not
+        # a clone keeps the memory format, which torch.cat would not
+        output = x if own and not torch.is_grad_enabled() else x.clone()
         moving = output.unflatten(0, (-1, frames))[:, reference_frames:]
         self.temporal_transformer(x, moving, frames=frames, reference_frames=reference_frames)
         return output

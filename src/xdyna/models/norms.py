@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,9 +20,23 @@ class ClipGroupNorm(nn.GroupNorm):
     fusing = "never"
     active = False
 
-    def forward(self, input: Tensor, *, frames: int = 1, silu: bool = False) -> Tensor:
-        """((b f) c h w) -> the same shape; f = `frames`; SiLU follows if wanted."""
+    def forward(
+        self, input: Tensor, *, frames: int = 1, silu: bool = False, before: Tensor | None = None
+    ) -> Tensor:
+        """Norm ((b f) c h w) over clips.
+
+        Args:
+            input: ((b f) c h w).
+            frames: f.
+            silu: whether SiLU follows.
+            before: (b c) or (c), added to the channels first; None adds nothing.
+
+        Returns:
+            The same shape.
+        """
         silu = silu or self.active
+        if before is not None and torch.is_grad_enabled():  # the kernel has no gradient of it
+            input, before = shifted(input, before, frames=frames), None
         if self.affine and fused.fits(input, self.fusing) and fused.in_channels_last(input):
             return fused.clip_norm(
                 input,
@@ -31,7 +46,10 @@ class ClipGroupNorm(nn.GroupNorm):
                 eps=self.eps,
                 frames=frames,
                 silu=silu,
+                before=before,
             )
+        if before is not None:
+            input = shifted(input, before, frames=frames)
         normed = self.plain(input, frames=frames)
         return F.silu(normed) if silu else normed
 
@@ -43,6 +61,13 @@ class ClipGroupNorm(nn.GroupNorm):
         return super().forward(clip).transpose(1, 2).flatten(0, 1)
 
 
+def shifted(x: Tensor, shift: Tensor, *, frames: int) -> Tensor:
+    """((b f) c h w) plus (b c), or (c) for all."""
+    if shift.ndim == 1:
+        return x + shift[:, None, None]
+    return (x.unflatten(0, (-1, frames)) + shift[:, None, :, None, None]).flatten(0, 1)
+
+
 class TokenNorm(nn.LayerNorm):
     """Layer norm over the channels of tokens.
 
@@ -52,11 +77,22 @@ class TokenNorm(nn.LayerNorm):
 
     fusing = "never"
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(... c) -> the same shape."""
+    def forward(self, input: Tensor, *, before: Tensor | None = None, code: Tensor | None = None) -> Tensor:
+        """Norm tokens over their channels.
+
+        Args:
+            input: (... c); (... f c) with a code.
+            before: (c), added first, where no gradients are wanted; None adds nothing.
+            code: (f c), added after; it gets no gradient. None adds nothing.
+
+        Returns:
+            The same shape.
+        """
         if self.fits(input):
-            return fused.token_norm(input.contiguous(), self.weight, self.bias, eps=self.eps)
-        return self.plain(input)
+            tokens = input.contiguous()
+            return fused.token_norm(tokens, self.weight, self.bias, eps=self.eps, before=before, code=code)
+        normed = self.plain(input if before is None else input + before.to(input.dtype))
+        return normed if code is None else normed + code.to(normed.dtype)
 
     def fits(self, input: Tensor) -> bool:
         """Whether the fused kernel can take it."""

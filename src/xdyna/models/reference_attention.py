@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from xdyna.models.attention import Context, SelfAttention, attend, placed
+from xdyna.models.residual_stream import Sum
 
 
 class ReferenceAttention(SelfAttention):
@@ -33,20 +34,19 @@ class ReferenceAttention(SelfAttention):
 
     place: int = 0
 
-    def forward(self, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> Tensor:
+    def add_to(self, total: Sum, tokens: Tensor, context: Context, *, size: tuple[int, int]) -> None:
         """Attend within each frame and to the reference of its clip.
 
         Args:
+            total: gets the projection.
             tokens: ((b f) n c), normalised.
             context: its `reference_features[place]` is (b n c); `reference_scale` 0 needs none.
             size: (h, w) with h w = n, for the position code.
-
-        Returns:
-            ((b f) n c)
         """
         scale, features = context.reference_scale, context.reference_features
         if features is None or (not isinstance(scale, Tensor) and scale == 0):
-            return super().forward(tokens, context, size=size)
+            super().add_to(total, tokens, context, size=size)
+            return
         seen = features[self.place].to(tokens.dtype)
         where, seen_where = (placed(part, self.position_gain, size=size) for part in (tokens, seen))
 
@@ -61,4 +61,4 @@ class ReferenceAttention(SelfAttention):
             share = torch.as_tensor(scale, dtype=torch.float32, device=tokens.device).expand(len(seen))
             bias = key.new_zeros(len(key), key.shape[1], dtype=torch.float32)
             bias[:, tokens.shape[1] :] = share.log().repeat_interleave(context.frames)[:, None]
-        return self.to_out[0](attend(self.to_q(where), key, value, heads=self.heads, key_bias=bias))
+        total.add(self.to_out[0], attend(self.to_q(where), key, value, heads=self.heads, key_bias=bias))

@@ -9,10 +9,12 @@ from xdyna.models.kernels.attention import attention, attention_gradient
 from xdyna.models.kernels.bias import add_bias, bias_silu_gradient, column_sums
 from xdyna.models.kernels.clip_norm import clip_norm, clip_norm_gradient
 from xdyna.models.kernels.geglu import geglu, geglu_gradient
+from xdyna.models.kernels.places import add_places
 from xdyna.models.kernels.token_norm import token_norm, token_norm_gradient
 
 __all__ = [
     "add_bias",
+    "add_places",
     "attention",
     "attention_gradient",
     "bias_silu_gradient",

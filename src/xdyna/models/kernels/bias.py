@@ -1,4 +1,4 @@
-"""Biases of channels, with SiLU if wanted, and the sums that are their gradients."""
+"""Biases of channels, with SiLU or another map added after if wanted, and the sums that are their gradients."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from xdyna.models.kernels.tiles import PROGRAMS, gradient_before_silu, steps_of,
 
 @triton.jit
 def _add_bias(
-    x, y, bias, rows,
-    CHANNELS: tl.constexpr, SILU: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    x, residual, y, bias, rows,
+    CHANNELS: tl.constexpr, SILU: tl.constexpr, RESIDUAL: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     lines = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -24,6 +25,8 @@ def _add_bias(
     value += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
     if SILU:
         value = value * tl.sigmoid(value)
+    if RESIDUAL:
+        value += tl.load(residual + place, mask=mask, other=0.0).to(tl.float32)
     tl.store(y + place, value.to(y.dtype.element_ty), mask=mask)
 
 
@@ -51,15 +54,16 @@ def _bias_gradient(
     tl.store(sums + program * CHANNELS + columns, tl.sum(total, 0), mask=inside)
 
 
-def add_bias(x: Tensor, bias: Tensor, *, silu: bool) -> Tensor:
-    """(n c h w) channels_last -> the same."""
+def add_bias(x: Tensor, bias: Tensor, *, silu: bool = False, residual: Tensor | None = None) -> Tensor:
+    """(n c h w) channels_last, and as `residual` another such map or none -> the same."""
     channels, y = x.shape[1], torch.empty_like(x)
     rows = x.numel() // channels
     columns, lines = tile_of(channels)
     with torch.cuda.device_of(x):
         _add_bias[(triton.cdiv(rows, lines), triton.cdiv(channels, columns))](
-            x, y, bias, rows, CHANNELS=channels, SILU=silu, ROWS=lines, COLUMNS=columns
-        )
+            x, x if residual is None else residual, y, bias, rows,
+            CHANNELS=channels, SILU=silu, RESIDUAL=residual is not None, ROWS=lines, COLUMNS=columns,
+        )  # fmt: skip
     return y
 
 

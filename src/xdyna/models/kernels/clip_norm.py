@@ -12,7 +12,8 @@ from xdyna.models.kernels.tiles import PROGRAMS, gradient_before_silu, steps_of,
 
 @triton.jit
 def _moments(
-    x, means, squares, rows, channels, chunks, STEPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    x, before, means, squares, rows, channels, chunks, between,
+    BEFORE: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Of each chunk and channel: the mean, and the sum of squared distances from it."""
     program = tl.program_id(0)
@@ -37,6 +38,8 @@ def _moments(
     sums = tl.sum(total, 0)
     mean = sums / count
     place = program.to(tl.int64) * channels + columns
+    if BEFORE:  # the same for all of a channel: it moves the mean and nothing else
+        first += tl.load(before + clip * between + columns, mask=inside, other=0.0).to(tl.float32)
     tl.store(means + place, first + mean, mask=inside)
     tl.store(squares + place, tl.sum(square, 0) - sums * mean, mask=inside)
 
@@ -66,8 +69,8 @@ def _combine_moments(
 
 @triton.jit
 def _normalise(
-    x, y, mean, rstd, weight, bias, rows, channels, groups, chunks,
-    SILU: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    x, before, y, mean, rstd, weight, bias, rows, channels, groups, chunks, between,
+    BEFORE: tl.constexpr, SILU: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     clip, part = program // chunks, program % chunks
@@ -75,6 +78,8 @@ def _normalise(
     inside = columns < channels
     of_group = clip * groups + columns // (channels // groups)
     middle = tl.load(mean + of_group, mask=inside, other=0.0)
+    if BEFORE:
+        middle -= tl.load(before + clip * between + columns, mask=inside, other=0.0).to(tl.float32)
     scale = tl.load(rstd + of_group, mask=inside, other=0.0)
     scale = scale * tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
     shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
@@ -179,24 +184,39 @@ def _input_gradient(
 
 
 def clip_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, eps: float, frames: int, silu: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    groups: int,
+    eps: float,
+    frames: int,
+    silu: bool,
+    before: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """((b f) c h w) channels_last -> the same, and (b, groups) float32 means and 1 / deviations."""
+    """((b f) c h w) channels_last -> the same, and (b, groups) float32 means and 1 / deviations.
+
+    `before`, what is added to x first, is (b c) or (c), contiguous.
+    """
     clips, rows, channels = _as_clips(x, frames)
     columns, lines, steps, chunks = _cut(clips, rows, channels, width=channels // groups)
     means, squares = x.new_empty((2, clips * chunks, channels), dtype=torch.float32)
     mean, rstd = (x.new_empty((clips, groups), dtype=torch.float32) for _ in range(2))
     y = torch.empty_like(x)
     grid = (clips * chunks, triton.cdiv(channels, columns))
+    added, between = (weight, 0) if before is None else (before, channels * (before.ndim - 1))
     with torch.cuda.device_of(x):
-        _moments[grid](x, means, squares, rows, channels, chunks, STEPS=steps, ROWS=lines, COLUMNS=columns)
+        _moments[grid](
+            x, added, means, squares, rows, channels, chunks, between,
+            BEFORE=before is not None, STEPS=steps, ROWS=lines, COLUMNS=columns,
+        )  # fmt: skip
         _combine_moments[(clips * groups,)](
             means, squares, mean, rstd, rows, channels, groups, steps * lines, chunks, eps,
             CHUNKS=triton.next_power_of_2(chunks), WIDTH=triton.next_power_of_2(channels // groups),
         )  # fmt: skip
         _normalise[grid](
-            x, y, mean, rstd, weight, bias, rows, channels, groups, chunks,
-            SILU=silu, STEPS=steps, ROWS=lines, COLUMNS=columns,
+            x, added, y, mean, rstd, weight, bias, rows, channels, groups, chunks, between,
+            BEFORE=before is not None, SILU=silu, STEPS=steps, ROWS=lines, COLUMNS=columns,
         )  # fmt: skip
     return y, mean, rstd
 

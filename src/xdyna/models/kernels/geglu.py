@@ -17,7 +17,9 @@ def _share_below(value):
 
 
 @triton.jit
-def _geglu(x, y, rows, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _geglu(
+    x, y, bias, rows, channels, BIAS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
     lines = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     mask = (lines < rows)[:, None] & (columns < channels)[None, :]
@@ -25,6 +27,10 @@ def _geglu(x, y, rows, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     both = lines.to(tl.int64)[:, None] * (2 * channels) + columns[None, :]
     value = tl.load(x + both, mask=mask, other=0.0).to(tl.float32)
     gate = tl.load(x + both + channels, mask=mask, other=0.0).to(tl.float32)
+    if BIAS:
+        inside = columns < channels
+        value += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        gate += tl.load(bias + channels + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
     tl.store(y + place, (value * gate * _share_below(gate)).to(y.dtype.element_ty), mask=mask)
 
 
@@ -45,15 +51,16 @@ def _geglu_gradient(x, dy, dx, rows, channels, ROWS: tl.constexpr, COLUMNS: tl.c
     tl.store(dx + both + channels, of_gate.to(dx.dtype.element_ty), mask=mask)
 
 
-def geglu(x: Tensor) -> Tensor:
-    """(... 2c) contiguous -> (... c)."""
+def geglu(x: Tensor, bias: Tensor | None) -> Tensor:
+    """(... 2c) contiguous, and a bias (2c) to be added first or None -> (... c)."""
     channels = x.shape[-1] // 2
     rows, y = x.numel() // (2 * channels), x.new_empty((*x.shape[:-1], channels))
     columns, lines = tile_of(channels)
     with torch.cuda.device_of(x):
         _geglu[(triton.cdiv(rows, lines), triton.cdiv(channels, columns))](
-            x, y, rows, channels, ROWS=lines, COLUMNS=columns
-        )
+            x, y, x if bias is None else bias, rows, channels,
+            BIAS=bias is not None, ROWS=lines, COLUMNS=columns,
+        )  # fmt: skip
     return y
 
 

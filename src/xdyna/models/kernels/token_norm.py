@@ -14,18 +14,26 @@ PROGRAMS = 512
 
 
 @triton.jit
-def _token_norm(x, y, weight, bias, rows, channels, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _token_norm(
+    x, y, weight, bias, before, code, rows, channels, period, eps,
+    BEFORE: tl.constexpr, CODE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
     lines = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, COLUMNS)
     inside = columns < channels
     mask = (lines < rows)[:, None] & inside[None, :]
     place = lines.to(tl.int64)[:, None] * channels + columns[None, :]
     value = tl.load(x + place, mask=mask, other=0.0).to(tl.float32)
+    if BEFORE:
+        value += tl.load(before + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
     apart = tl.where(mask, value - (tl.sum(value, 1) / channels)[:, None], 0.0)
     scale = 1.0 / tl.sqrt(tl.sum(apart * apart, 1) / channels + eps)
     gain = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
     shift = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
     value = apart * scale[:, None] * gain[None, :] + shift[None, :]
+    if CODE:
+        coded = (lines % period)[:, None] * channels + columns[None, :]
+        value += tl.load(code + coded, mask=mask, other=0.0).to(tl.float32)
     tl.store(y + place, value.to(y.dtype.element_ty), mask=mask)
 
 
@@ -61,16 +69,20 @@ def _token_norm_gradient(
     tl.store(times + program * channels + columns, tl.sum(second, 0), mask=inside)
 
 
-def token_norm(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
-    """(... c) contiguous -> the same."""
+def token_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, *, eps: float, before: Tensor | None, code: Tensor | None
+) -> Tensor:
+    """(... c) contiguous -> the same; `before` (c) and `code` (f c) contiguous."""
     channels = x.shape[-1]
     rows, y = x.numel() // channels, torch.empty_like(x)
     columns = triton.next_power_of_2(channels)
     lines = max(1, TILE // columns)
     with torch.cuda.device_of(x):
         _token_norm[(triton.cdiv(rows, lines),)](
-            x, y, weight, bias, rows, channels, eps, ROWS=lines, COLUMNS=columns
-        )
+            x, y, weight, bias, weight if before is None else before, weight if code is None else code,
+            rows, channels, 1 if code is None else len(code), eps,
+            BEFORE=before is not None, CODE=code is not None, ROWS=lines, COLUMNS=columns,
+        )  # fmt: skip
     return y
 
 
