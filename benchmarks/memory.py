@@ -1,12 +1,12 @@
 """Where a denoising step's memory goes at the published size, counted without a GPU.
 
-    python -m benchmarks.memory [--frames 16] [--width full] [--offload] [--top 12]
+    python -m benchmarks.memory [--frames 16] [--width full] [--offload] [--fused] [--graphs] [--top 12]
 
 Runs one step of our loop (896 x 512, guidance 7.5, both ControlNets, windows of 16 with an overlap of 4) on fake
 tensors, which have shapes and no content, and follows every storage from its making to its end. Printed for each
 network of each window: the peak of everything but the weights, and what lay in memory then. The fused kernels need a
-GPU, so this is the plain way, which needs more at the norms. Checked once: 4.33 GiB allocated with --offload on an
-H200, 4.32 counted.
+GPU, so this is the plain way, which needs more at the norms; --fused has norms and gated activations make their result
+and nothing else, as the kernels do. Checked once: 4.33 GiB allocated with --offload on an H200, 4.32 counted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from xdyna.models.fusing import FusedGEGLU, fuse
+from xdyna.models.norms import ClipGroupNorm, TokenNorm
 from xdyna.sampling import (
     Controls,
     Networks,
@@ -37,6 +39,7 @@ from xdyna.sampling import (
     make_scheduler,
     set_timesteps,
 )
+from xdyna.sampling.recorded import Arena
 from xdyna.training.config_file import load_config
 from xdyna.training.networks import build_networks, build_scheduler
 
@@ -57,8 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="store_true",
         help="as --offload runs; what waits in main memory for later windows is still counted",
     )
+    parser.add_argument("--fused", action="store_true", help="what fused kernels would hold")
+    parser.add_argument(
+        "--graphs",
+        action="store_true",
+        help="residuals put together where they stand, as recordings read them; their arena is not counted",
+    )
     given = parser.parse_args(arguments)
-    for line in peaks(given.width, given.frames, given.size, top=given.top, offload=given.offload):
+    ways = {"offload": given.offload, "fused": given.fused, "graphs": given.graphs}
+    for line in peaks(given.width, given.frames, given.size, top=given.top, **ways):
         print(line, flush=True)
 
 
@@ -121,7 +131,16 @@ class Storages(TorchDispatchMode):
         self._now -= size
 
 
-def peaks(width: str, frames: int, size: Sequence[int], *, top: int, offload: bool = False) -> Iterator[str]:
+def peaks(
+    width: str,
+    frames: int,
+    size: Sequence[int],
+    *,
+    top: int,
+    offload: bool = False,
+    fused: bool = False,
+    graphs: bool = False,
+) -> Iterator[str]:
     """The report's lines."""
     config = load_config(CONFIGS[width])
     found: list[str] = []
@@ -130,6 +149,8 @@ def peaks(width: str, frames: int, size: Sequence[int], *, top: int, offload: bo
         networks = [parts.unet, parts.pose_controlnet, parts.face_controlnet]
         wanted = [network for network in networks if network is not None]
         for network in wanted:
+            if fused:
+                fuse(network, "half")
             _halve(network)
             network.requires_grad_(False).eval()
             held = sum(p.numel() * p.element_size() for p in network.parameters())
@@ -145,7 +166,7 @@ def peaks(width: str, frames: int, size: Sequence[int], *, top: int, offload: bo
         scheduler = make_scheduler("ddim", build_scheduler(config.noise))
         set_timesteps(scheduler, 25, "cpu")
         scheduler.timesteps = scheduler.timesteps[:1]
-        store = torch.device("cpu") if offload else None
+        waits = {"store": torch.device("cpu") if offload else None, "standing": Arena() if graphs else None}
         predict = loop.predict
 
         def report(what: str) -> None:
@@ -164,14 +185,34 @@ def peaks(width: str, frames: int, size: Sequence[int], *, top: int, offload: bo
 
         # the scheduler ends it by asking for a number's value: all predictions are made by then
         ended = contextlib.suppress(DataDependentOutputException)
-        with ended, mock.patch.object(loop, "predict", watched), storages, torch.no_grad():
+        kernels = _as_fused() if fused else contextlib.nullcontext()
+        with ended, mock.patch.object(loop, "predict", watched), kernels, storages, torch.no_grad():
             denoise(
-                Networks(*networks, store=store), scheduler, reference=torch.zeros(1, channels, *place),
+                Networks(*networks, **waits), scheduler, reference=torch.zeros(1, channels, *place),
                 latents=torch.zeros(1, channels, frames, *place), tokens=tokens[0], negative=tokens[1],
                 controls=Controls(pose=shown(pictures[:, :3]), face=shown(pictures[:, 3:])), guidance=7.5,
                 plan=WindowPlan(WINDOW, OVERLAP, "closed"), offsets=[0],
             )  # fmt: skip
     yield from found
+
+
+@contextlib.contextmanager
+def _as_fused() -> Iterator[None]:
+    """Norms and gated activations make their result and nothing else, as the fused kernels do."""
+
+    def normed(module: nn.Module, input: Tensor, **_: Any) -> Tensor:
+        return torch.empty_like(input)
+
+    def gated(module: FusedGEGLU, hidden_states: Tensor) -> Tensor:
+        both = module.proj(hidden_states)
+        return both.new_empty(*both.shape[:-1], both.shape[-1] // 2)
+
+    with (
+        mock.patch.object(ClipGroupNorm, "forward", normed),
+        mock.patch.object(TokenNorm, "forward", normed),
+        mock.patch.object(FusedGEGLU, "forward", gated),
+    ):
+        yield
 
 
 def _halve(network: nn.Module) -> None:

@@ -12,7 +12,20 @@ import torch
 from tests import tiny
 from xdyna.models.attention import LONG, attend, quickest_attention
 from xdyna.pipeline import XDynaPipeline
-from xdyna.sampling import Recorded, Recorder, decode_latents, decode_stream
+from xdyna.sampling import (
+    Controls,
+    Networks,
+    Recorded,
+    Recorder,
+    Tokens,
+    WindowPlan,
+    decode_latents,
+    decode_stream,
+    denoise,
+    make_scheduler,
+    record_networks,
+    set_timesteps,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -81,6 +94,32 @@ def test_recordings_replay_what_the_network_does() -> None:
                     torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3)
                 torch.testing.assert_close(taped(x, time), unet(x, time), atol=2e-3, rtol=2e-3)
     assert len(taped._recordings) == len(taped_control._recordings) == 2
+
+
+def test_recorded_networks_of_a_step_predict_what_they_do() -> None:
+    """Residuals that stand, both halves in one recording, windows that share frames: as without recordings."""
+    parts = tiny.tiny_components()
+    for name in ("unet", "pose_controlnet", "face_controlnet"):
+        parts[name].cuda()
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(1, 4, 7, 8, 8, generator=generator).cuda()
+    pictures = torch.rand(1, 7, 9, 64, 64, generator=generator).cuda()
+    networks = Networks(parts["unet"], parts["pose_controlnet"], parts["face_controlnet"])
+    scheduler = make_scheduler("ddim", parts["scheduler"])
+    set_timesteps(scheduler, 3, torch.device("cuda"))
+
+    def run(networks: Networks) -> torch.Tensor:
+        with torch.inference_mode():
+            return denoise(
+                networks, scheduler, reference=latents[:, :, 0], latents=latents, tokens=Tokens(),
+                negative=Tokens(), guidance=3.0, plan=WindowPlan(4, 1, "closed"), offsets=[0, 1, 2],
+                controls=Controls(lambda picks: pictures[:, picks, :3], lambda picks: pictures[:, picks, 3:]),
+            )  # fmt: skip
+
+    made = record_networks(networks.unet, networks.pose_controlnet, networks.face_controlnet)
+    torch.testing.assert_close(run(made), run(networks), atol=2e-3, rtol=2e-3)
+    assert made.unet._recordings
+    assert made.pose_controlnet._recordings
 
 
 def test_offloading_leaves_no_network_on_the_gpu(model: Path, keypoints: str) -> None:
