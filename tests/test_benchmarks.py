@@ -144,8 +144,8 @@ def test_no_time_leaves_rows_out(tmp_path: Path) -> None:
     [
         ({}, 1.25, 1.36),
         ({"offload": True}, 1.25, 1.22),
-        ({"offload": True, "fused": True}, 1.11, 1.12),
-        ({"graphs": True, "fused": True}, 1.3, 1.27),
+        ({"offload": True, "fused": True}, 0.82, 1.12),
+        ({"graphs": True, "fused": True}, 1.02, 1.26),
     ],
     ids=str,
 )
@@ -154,8 +154,8 @@ def test_a_step_at_the_published_size_needs_no_more_memory_than_stated(
 ) -> None:
     lines = list(memory.peaks("full", 16, (896, 512), top=1, **ways))
     peaks = {line.split(":")[0]: float(line.split()[1]) for line in lines if "beside" in line}
-    assert 1.0 < peaks["ControlNets"] < controls
-    assert 1.0 < peaks["denoiser"] < denoiser
+    assert 0.8 * controls < peaks["ControlNets"] < controls
+    assert 0.8 * denoiser < peaks["denoiser"] < denoiser
     assert any("controls.py" in line or "recorded.py" in line for line in lines), (
         "and it says what takes the memory"
     )
