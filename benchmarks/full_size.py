@@ -257,6 +257,7 @@ class Bench:
         if not bool(latents.isfinite().all()):  # random weights may lead anywhere
             self.results.note(name, "whole run", "latents not finite: others are decoded")
             latents = self.protocol.latents(frames)
+        runner.begin_anew()
         begin = self.clock()
         with torch.inference_mode():
             parts = latents[0].transpose(0, 1).split(2)

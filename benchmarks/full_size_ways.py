@@ -236,14 +236,19 @@ class Runner:
     def __init__(self, way: Way, parts: Parts, protocol: Protocol) -> None:
         self.way, self.parts, self.protocol = way, parts, protocol
         self.lent = Lent(protocol.device)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what was recorded, as the pipeline does before it decodes."""
+        parts = self.parts
         networks = [parts.unet, parts.pose_controlnet, parts.face_controlnet]
-        if way.graphs and protocol.device.type == "cuda":
-            self.networks = record_networks(*networks)
-        elif way.base == "lent":
+        self.networks = Networks(*networks)
+        if self.way.base == "lent":
             lent = [None if one is None else LentNetwork(one, self.lent) for one in networks]
             self.networks = Networks(*lent, store=torch.device("cpu"))
-        else:
-            self.networks = Networks(*networks)
+        elif self.way.graphs and self.protocol.device.type == "cuda":
+            self.networks = record_networks(*networks)
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def steps(

@@ -364,6 +364,8 @@ class XDynaPipeline:
         pixels = DECODE_PIXELS.get(self.device.type, DECODE_PIXELS["cpu"])
         parts = rows.split(max(1, pixels // (rows.shape[2] * rows.shape[3] * factor**2)))
         done = 0
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what recordings held is of no use to others before
         with self._loaded("vae"):
             if self.hosts.count == 1:
                 stream = decode_stream(self.vae, parts)

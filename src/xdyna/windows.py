@@ -11,6 +11,7 @@ overlapping windows whose predictions are averaged. Two ways to lay them:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -72,6 +73,19 @@ def step_windows(frames: int, *, size: int, overlap: int, loop: str, offset: int
     if loop == "closed":
         return context_windows(frames, size=size, overlap=overlap, offset=offset)
     return open_windows(frames, size=size, overlap=overlap, offset=offset)
+
+
+def runs(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Stretches of consecutive numbers: (first index, index after the last, number at the first).
+
+    A window is one of them, or two where the ring closes: so frames are taken and added to by slices. A list as an
+    index would have the host wait for all that the GPU was asked to do before.
+    """
+    begin = 0
+    for index in range(1, len(places) + 1):
+        if index == len(places) or places[index] != places[index - 1] + 1:
+            yield begin, index, places[begin]
+            begin = index
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ def defers(x: Tensor, fusing: str) -> bool:
         fusing: one of `FUSING`.
     """
     wanted = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return not wanted and not torch.is_autocast_enabled(x.device.type) and fits(x, fusing)
+    # last of all: devices without kernels may not know autocast
+    return not wanted and fits(x, fusing) and not torch.is_autocast_enabled(x.device.type)
 
 
 def in_channels_last(x: Tensor) -> bool:

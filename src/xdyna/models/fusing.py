@@ -152,7 +152,8 @@ class PackedEmbedding(nn.Module):
 
     def _plain(self, x: Tensor, run: list[nn.Conv2d]) -> Tensor:
         for conv in run:
-            x = F.silu(conv(x))
+            x, bias = unbiased(conv, x)
+            x = F.silu(x) if bias is None else biased(x, bias, fusing=self.fusing, silu=True)
         return x
 
     def _packed(self, x: Tensor, run: list[nn.Conv2d]) -> Tensor:

@@ -13,12 +13,13 @@ from einops import rearrange
 from torch import Tensor
 
 from xdyna.models import run_controlnet
+from xdyna.windows import runs
 
 PIXELS_AT_ONCE = 1 << 17
 """Places of latent maps (17 frames of 896x512 have 121,856) in one pass of the denoiser: it bounds the memory. Guidance
 halves go in several passes above it; results differ by rounding at most."""
-CONTROLLED_AT_ONCE = 1 << 16
-"""The same for the frames of a ControlNet, whose layers hold more (8 frames of 896x512 have 57,344 places)."""
+CONTROLLED_AT_ONCE = 90_000
+"""The same for the frames of a ControlNet, whose layers hold more (the 12 new frames of a window have 86,016)."""
 
 ConditionSource = Callable[[Sequence[int]], Tensor]
 """Frame indices -> their condition pictures, (b f c H W) float in [0, 1] on the networks' device."""
@@ -225,7 +226,7 @@ class ControlResiduals:
             if source is None or network is None or scale == 0:
                 continue
             condition = source(frames).to(next(network.parameters()).dtype)
-            yield self._of_texts(network, self.latents[:, :, frames], condition, scale=scale)
+            yield self._of_texts(network, frames_of(self.latents, frames), condition, scale=scale)
 
     def _of_texts(self, network: Any, latents: Tensor, condition: Tensor, *, scale: float) -> list[Tensor]:
         """A ControlNet's residuals, (b c f h w) each; b counts the halves, too, where these read different texts."""
@@ -258,7 +259,7 @@ class ControlResiduals:
         for part in self._pieces(missing):
             for turn, residuals in enumerate(self._run_part(part)):
                 stack(residuals, 2)
-                for begin, end, at in _runs([lead + window.index(frame) for frame in part]):
+                for begin, end, at in runs([lead + window.index(frame) for frame in part]):
                     for value, residual in zip(stacked, residuals, strict=True):
                         where = value[:, :, at : at + end - begin]
                         (where.add_ if turn else where.copy_)(residual[:, :, begin:end])
@@ -268,6 +269,12 @@ class ControlResiduals:
                 for value, residual in zip(stacked, self._kept[frame], strict=True):
                     value[:, :, lead + place].copy_(residual)
         return stacked
+
+
+def frames_of(latents: Tensor, frames: Sequence[int]) -> Tensor:
+    """Frames of (b c f h w), in the order given: a view where they are neighbours, otherwise a copy."""
+    parts = [latents[:, :, at : at + end - begin] for begin, end, at in runs(frames)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 def share_text(halves: list[Tokens]) -> list[Tokens]:
@@ -293,15 +300,6 @@ def _layout(value: Tensor, frames: int) -> Tensor:
         return empty.permute(0, 4, 1, 2, 3)
     empty = torch.empty(batch, frames, channels, height, width, dtype=value.dtype, device="meta")
     return empty.transpose(1, 2)
-
-
-def _runs(places: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Stretches of consecutive numbers: (first index, index after the last, number at the first)."""
-    begin = 0
-    for index in range(1, len(places) + 1):
-        if index == len(places) or places[index] != places[index - 1] + 1:
-            yield begin, index, places[begin]
-            begin = index
 
 
 def _plus(total: Tensor, more: Tensor) -> Tensor:

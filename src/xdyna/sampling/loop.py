@@ -17,11 +17,12 @@ from xdyna.sampling.controls import (
     Controls,
     Networks,
     Tokens,
+    frames_of,
     share_text,
 )
 from xdyna.sampling.hosts import ALONE, Hosts
 from xdyna.sampling.shortcuts import DeepCache, Shortcuts, of_halves
-from xdyna.windows import WindowPlan, step_windows
+from xdyna.windows import WindowPlan, runs, step_windows
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def denoise(
             prediction = predict(
                 networks.unet,
                 reference=reference,
-                latents=scaled[:, :, window],
+                latents=frames_of(scaled, window),
                 timestep=timestep,
                 halves=halves,
                 down_residuals=down,
@@ -122,17 +123,18 @@ def denoise(
                 keep=cache.keeper(number, down),
                 share=networks.store is None,  # where memory is short, two maps are worth more than the time
             )
-            total[:, :, :, window] += prediction
+            for begin, end, at in runs(window):
+                total[:, :, :, at : at + end - begin] += prediction[:, :, :, begin:end]
             del down, mid, kept  # before the next window's are made
             done += 1
             if on_window is not None:
                 # windows a step vary with the offset in an open loop, so the total is an estimate there
                 on_window(done, done - number - 1 + len(mine) * (steps - index))
         hosts.add_up(total)
-        count = latents.new_zeros(frames)
+        count = torch.zeros(frames)
         for window in windows:
             count[window] += 1
-        prediction = guide(total / count[:, None, None], guidance)
+        prediction = guide(total / count.to(latents.device)[:, None, None], guidance)
         latents = scheduler.step(prediction, timestep, latents, **extra).prev_sample
         if on_step is not None:
             on_step(Step(index, steps, int(timestep), latents, prediction))
