@@ -26,6 +26,12 @@ from xdyna.weights.compact import hold
 FRAMES, CLIPS = 3, 2
 
 
+@pytest.fixture(autouse=True)
+def _exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, cuDNN rounds float32 convolutions to TF32, which products that stand for them do not."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 class Operations(TorchDispatchMode):
     """Names of what runs inside on tensors of at least so many numbers."""
 

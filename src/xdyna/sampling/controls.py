@@ -18,8 +18,9 @@ from xdyna.windows import runs
 PIXELS_AT_ONCE = 1 << 17
 """Places of latent maps (17 frames of 896x512 have 121,856) in one pass of the denoiser: it bounds the memory. Guidance
 halves go in several passes above it; results differ by rounding at most."""
-CONTROLLED_AT_ONCE = 90_000
-"""The same for the frames of a ControlNet, whose layers hold more (the 12 new frames of a window have 86,016)."""
+CONTROLLED_AT_ONCE = 1 << 16
+"""The same for the frames of a ControlNet, whose layers hold more (8 frames of 896x512 have 57,344 places). With
+recordings, the 12 new frames of a window at once took 0.3 GiB more."""
 
 ConditionSource = Callable[[Sequence[int]], Tensor]
 """Frame indices -> their condition pictures, (b f c H W) float in [0, 1] on the networks' device."""

@@ -70,7 +70,7 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool, self._stream = torch.cuda.MemPool(), torch.cuda.Stream()
         self.arena, self.standing = Arena(), Arena()
 
     def __call__(self, run: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
@@ -78,16 +78,21 @@ class Recorder:
 
         They lie there until the next recording runs.
         """
-        # on the current stream, whose free memory it can take: another stream would reserve its own
-        for _ in range(2):  # libraries and kernels set themselves up in their first calls
-            made = run()
+        # the first calls work in the recordings' own memory, which belongs to one stream: elsewhere they would need as
+        # much again
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream), torch.cuda.use_mem_pool(self._pool):
+            for _ in range(2):  # libraries and kernels set themselves up in their first calls
+                made = run()
+        torch.cuda.synchronize()
         # where results lie is not left to the pool: another recording may write there
         places = self.arena.places(made)
         del made
-        torch.cuda.synchronize()
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            graph, pool=self._pool.id, stream=self._stream, capture_error_mode="thread_local"
+        ):
             # a result that is an argument would be overwritten by those before it
             made = [value.clone() if self.arena.holds(value) else value for value in run()]
             for place, value in zip(places, made, strict=True):
