@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ MOST_RECORDINGS = 8
 
 PAYS_FROM = 100
 """Window steps from which recording pays. At 896x512 on an H200 it costs about 3 s: for each shape (the denoiser's, and
-two or three of each ControlNet) two calls to warm up and the recording itself; and a replayed window is 38 ms quicker
-(329 in place of 367 ms), so it is won back after some 80. (25 steps of one window are 25, of 192 frames 400.)"""
+two or three of each ControlNet) two calls to warm up and the recording itself; and a replayed window is 52 ms quicker
+(295 in place of 347 ms), so it is won back after some 60. (25 steps of one window are 25, of 192 frames 400.)"""
 
 
 class Arena:
@@ -91,7 +91,7 @@ class Recorder:
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
-            graph, pool=self._pool.id, stream=self._stream, capture_error_mode="thread_local"
+            graph, pool=cast(Any, self._pool.id), stream=self._stream, capture_error_mode="thread_local"
         ):
             # a result that is an argument would be overwritten by those before it
             made = [value.clone() if self.arena.holds(value) else value for value in run()]
