@@ -1,8 +1,9 @@
-"""`python -m xdyna.training`: train, export, split and join from a shell.
+"""`python -m xdyna.training`: train, export, split, join and average from a shell.
 
 python -m xdyna.training CONFIG -o RUN [--set a.b=c] [--max-minutes M]
 python -m xdyna.training export RUN OUT [--storage int8 | --split MIB | --student]
 python -m xdyna.training join PARTS OUT [--storage int8]
+python -m xdyna.training average MODEL MODEL... -o OUT [--shares A B...] [--storage int8]
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from xdyna.errors import XdynaError
+from xdyna.training.averaging import average_models
 from xdyna.training.checkpoints import export_model, export_split, export_student, join_split
 from xdyna.training.loop import run
 
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
     )
-    verbs = {"export": _export, "join": _join}
+    verbs = {"export": _export, "join": _join, "average": _average}
     try:
         if words and words[0] in verbs:
             return verbs[words[0]](words[1:])
@@ -88,6 +90,20 @@ def _join(words: list[str]) -> int:
     parser.add_argument("--storage", choices=STORAGES, default="int8", help="how weights are stored")
     given = parser.parse_args(words)
     join_split(given.parts, given.output, storage=given.storage)
+    return 0
+
+
+def _average(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m xdyna.training average",
+        description="Write the mean of models that began from the same weights, such as a run and the run before it.",
+    )
+    parser.add_argument("models", nargs="+", help='model folders, or "embedded"')
+    parser.add_argument("-o", "--output", required=True, help="the model folder to write")
+    parser.add_argument("--shares", nargs="+", type=float, help="weight of each model; equal by default")
+    parser.add_argument("--storage", choices=STORAGES, default="int8", help="how weights are stored")
+    given = parser.parse_args(words)
+    average_models(given.models, given.output, shares=given.shares, storage=given.storage)
     return 0
 
 
