@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import tiny
 from tests.tiny import dancer, noise_frames, write_video
 from xdyna import media
 from xdyna.cli import main
@@ -21,6 +22,7 @@ from xdyna.errors import InputError
 from xdyna.media import Clip
 from xdyna.model_preset import ModelPreset
 from xdyna.options import AnimateOptions
+from xdyna.weights import save_model
 
 CANVAS = (80, 64)
 
@@ -135,6 +137,29 @@ def test_conditions_verb_writes_four_files(tmp_path: Path, capsys: pytest.Captur
     assert media.probe(tmp_path / "out" / "pose.mp4").frames == 6
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_conditions_of_a_model_that_reads_landmarks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, landmarks in (("plain", False), ("marked", True)):
+        preset = replace(tiny.PRESET, landmarks=landmarks)
+        save_model(tmp_path / name, tiny.tiny_components(), storage="fp32", preset=preset)
+    video = write_video(tmp_path / "dance.mp4", noise_frames(3))
+    command = ["conditions", str(video), "--keypoints", saved(tmp_path, 3), "-q"]
+    for name in ("plain", "marked"):
+        assert main([*command, "--model", str(tmp_path / name), "-o", str(tmp_path / f"of_{name}")]) == 0
+    plain, marked = (
+        np.stack([*media.read_clip(tmp_path / f"of_{name}" / "pose.mp4").frames]).astype(int)
+        for name in ("plain", "marked")
+    )
+    wanted = canvas_size((96, 72), None, tiny.PRESET)
+    assert plain.shape[1:3] == marked.shape[1:3] == wanted
+    assert (abs(plain - marked).max(-1) > 60).any((1, 2)).all(), "white discs in every frame"
+    capsys.readouterr()
+    assert main([*command, "--model", "no/such/model", "-o", str(tmp_path / "out")]) == 2
+    assert "no/such/model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_canvas_keeps_the_aspect_at_the_native_area() -> None:

@@ -13,6 +13,7 @@ from xdyna.condition_clips import ConditionClips, Progress, make_conditions
 from xdyna.driving import canvas_size, open_driving
 from xdyna.model_preset import ModelPreset
 from xdyna.options import AnimateOptions
+from xdyna.weights import read_preset, resolve
 
 PREVIEW_FRAMES = 6
 """Frames shown on the preview sheet."""
@@ -26,6 +27,7 @@ def write_conditions(
     folder: str | Path,
     *,
     reference: str | Path | None = None,
+    model: str | None = None,
     options: AnimateOptions,
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -35,11 +37,15 @@ def write_conditions(
         video: the driving video.
         folder: made if it does not exist.
         reference: picture to align to; without one, poses stay where the driver is.
+        model: whose size is taken, and who may be shown the face's landmarks; None for the published model.
         options: as for `xdyna animate`.
         progress: called with (part, done, total or None).
 
     Returns:
         The files written; no keypoints.npz for a ready pose video.
+
+    Raises:
+        InputError, WeightsError, OutputError: an input, or the model, that cannot be read; a result that is there.
     """
     folder = Path(folder).expanduser()
     pose_path, face_path, npz_path, sheet_path = (
@@ -49,12 +55,14 @@ def write_conditions(
         refuse_existing(path, options.overwrite)
     driving = open_driving(video, options)
     picture = None if reference is None else media.read_image(reference)
-    # the official size's area in the aspect of the reference, or of the driver
-    canvas = canvas_size(driving.size if picture is None else picture.shape[:2], options.size, ModelPreset())
+    preset = ModelPreset() if model is None else read_preset(resolve(model))
+    # the area of the model's size in the aspect of the reference, or of the driver
+    canvas = canvas_size(driving.size if picture is None else picture.shape[:2], options.size, preset)
     target = None if picture is None else media.crop_to(picture, canvas)
     with make_conditions(
-        driving, target, options=options, canvas=canvas, reference_name=str(reference), progress=progress
-    ) as clips:
+        driving, target, options=options, canvas=canvas, landmarks=preset.landmarks,
+        reference_name=str(reference), progress=progress,
+    ) as clips:  # fmt: skip
         for path, frames in ((pose_path, _poses(clips)), (face_path, _faces(clips))):
             with media.ClipWriter(
                 path, size=canvas, fps=clips.fps, overwrite=options.overwrite, ai_generated=False

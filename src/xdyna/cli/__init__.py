@@ -127,7 +127,12 @@ def run_conditions(chosen: argparse.Namespace) -> None:
     options = from_mapping(AnimateOptions, given_options(chosen, AnimateOptions), source="command line")
     with Bars(chosen.quiet) as bars:
         paths = write_conditions(
-            chosen.video, chosen.output, reference=chosen.reference, options=options, progress=bars
+            chosen.video,
+            chosen.output,
+            reference=chosen.reference,
+            model=chosen.of_model,
+            options=options,
+            progress=bars,
         )
     say(*paths)
 
@@ -269,6 +274,12 @@ def _add_conditions(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument("video", metavar="VIDEO", help="driving video")
     parser.add_argument("--reference", metavar="IMAGE", help="picture of the person to align to")
+    parser.add_argument(
+        "--model",
+        dest="of_model",  # what AnimateOptions calls "model" has a default of its own
+        metavar="NAME|DIR",
+        help="whose networks: their size, and face landmarks for those that read them (default: the published model's)",
+    )
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="folder for the results")
     add_options(parser, AnimateOptions, only=CONDITION_FIELDS)
 
