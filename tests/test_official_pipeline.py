@@ -21,6 +21,7 @@ from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
 from xdyna.runs import Prepared
 from xdyna.sampling import Networks, Tokens, record_networks
+from xdyna.sampling import recorded as recorded_calls
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_long_runs_are_recorded_and_come_out_the_same(
     assert pipeline.graphs is False, "on a CPU"
     plain = run()
     monkeypatch.setattr(module, "record_networks", record)
-    monkeypatch.setattr(module, "PAYS_FROM", pays_from)
+    monkeypatch.setattr(recorded_calls, "PAYS_FROM", pays_from)
     monkeypatch.setattr(pipeline, "graphs", asked)
     assert torch.equal(run(), plain)
     assert [tape.recorded > 0 for tape in tapes] == [True] * recorded

@@ -217,7 +217,7 @@ class AnimateOptions:
     graphs: bool | None = option(
         None,
         "record the networks' calls as CUDA graphs, so that a fast GPU need not wait for the host, in a little more "
-        "memory (default: on a GPU, without --offload, where the run is long enough for it to pay)",
+        "memory (default: on a GPU, without --offload, where the run is long enough for it to pay and 6 GiB are free)",
         group=MACHINE,
     )
 

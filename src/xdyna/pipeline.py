@@ -27,7 +27,6 @@ from xdyna.presets import fill_options
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
     ALONE,
-    PAYS_FROM,
     Hosts,
     Networks,
     Shortcuts,
@@ -41,6 +40,7 @@ from xdyna.sampling import (
     encode_text,
     make_scheduler,
     record_networks,
+    recording_pays,
     set_timesteps,
     start_latents,
 )
@@ -396,5 +396,5 @@ class XDynaPipeline:
         with Lent(self.device).holding([]) as lent:
             if "unet" in self.lent:
                 parts = [*(part and LentNetwork(part, lent) for part in parts), torch.device("cpu")]
-            graphs = calls >= PAYS_FROM if self.graphs is None else self.graphs
+            graphs = recording_pays(calls, self.device) if self.graphs is None else self.graphs
             yield record_networks(*parts) if graphs else Networks(*parts)

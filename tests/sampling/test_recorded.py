@@ -17,6 +17,7 @@ from xdyna.sampling import (
     Tokens,
     WindowPlan,
     record_networks,
+    recorded,
 )
 from xdyna.sampling import controls as signals
 from xdyna.sampling.recorded import MOST_RECORDINGS, Arena
@@ -233,3 +234,18 @@ def test_pieces_of_frames_and_halves_that_read_other_texts(monkeypatch: pytest.M
                 assert tape.standing.holds(one)
             seen.add(mid.data_ptr())
     assert len(seen) == 1, "every window's in the same memory"
+
+
+@pytest.mark.parametrize(
+    ("calls", "free", "pays"),
+    [
+        (recorded.PAYS_FROM, recorded.ROOM, True),
+        (recorded.PAYS_FROM - 1, recorded.ROOM, False),
+        (recorded.PAYS_FROM, recorded.ROOM - 1, False),
+    ],
+)
+def test_runs_record_by_themselves_where_they_are_long_and_there_is_room(
+    calls: int, free: int, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
+    assert recorded.recording_pays(calls, torch.device("cuda", 0)) is pays

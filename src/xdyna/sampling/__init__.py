@@ -30,7 +30,7 @@ from xdyna.sampling.latents import (
     start_latents,
 )
 from xdyna.sampling.loop import Step, denoise, guide, predict
-from xdyna.sampling.recorded import PAYS_FROM, Recorded, Recorder, record_networks
+from xdyna.sampling.recorded import Recorded, Recorder, record_networks, recording_pays
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
 from xdyna.sampling.shortcuts import Shortcuts
 from xdyna.sampling.tokens import encode_image, encode_text
@@ -40,7 +40,6 @@ __all__ = [
     "ALONE",
     "BLUR_SIGMA",
     "BLUR_SIZE",
-    "PAYS_FROM",
     "SCHEDULERS",
     "Alone",
     "ConditionSource",
@@ -69,6 +68,7 @@ __all__ = [
     "normalise_condition",
     "predict",
     "record_networks",
+    "recording_pays",
     "resize_condition",
     "set_timesteps",
     "start_latents",

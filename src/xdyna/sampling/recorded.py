@@ -29,6 +29,23 @@ two or three of each ControlNet) two calls to warm up and the recording itself; 
 (295 in place of 347 ms), so it is won back after some 60. (25 steps of one window are 25, of 192 frames 400.)"""
 
 
+ROOM = 6 << 30
+"""Bytes that a GPU must have free for runs to record by themselves. At 896x512 a recorded run holds 1.9 GiB beside the
+weights; while recordings were made it was 4.8 (on an H200, before they worked in their own memory; not measured
+since)."""
+
+
+def recording_pays(calls: float, device: torch.device) -> bool:
+    """Whether a run of so many window steps is to record its networks, where nobody said.
+
+    Args:
+        calls: window steps of this process.
+        device: where its networks are, their weights in place.
+    """
+    roomy = device.type != "cuda" or torch.cuda.mem_get_info(device)[0] >= ROOM
+    return calls >= PAYS_FROM and roomy
+
+
 class Arena:
     """Memory that is given out again and again, always from its beginning: for what is wanted one after the other."""
 
