@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--profile", action="store_true", help="write the kernels of each way's window step, too (CUDA)"
     )
+    parser.add_argument(
+        "--cold", action="store_true", help="first measure a run of each way from nothing: its peak"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("full_size"))
     Bench(parser.parse_args(arguments)).run()
 
@@ -102,6 +105,10 @@ class Bench:
         self.protocol = Protocol(given.width, given.size, self.device, exact.unet.config.in_channels)
         self.copies = Copies(exact, getattr(torch, given.dtype), self.device)
         self.guarded("machine", "counts", lambda: self.count(exact, rates))
+        for name in (
+            one for one in given.ways if given.cold and one != "compiled" and not WAYS[one].official
+        ):
+            self.guarded(name, "cold run", lambda name=name: self.cold(name), needs=30)
         torch.backends.cudnn.allow_tf32 = False
         self.exact = self.guarded("float32", "error", lambda: self.exact_latents(exact), needs=30)
         ways = [name for name in given.ways if name != "compiled"]
@@ -122,9 +129,7 @@ class Bench:
         best = self.best()
         if best is not None:
             self.guarded(best, "whole run", lambda: self.whole(best), needs=self.expected(best, STEPS))
-            self.guarded(
-                best, "fast run", lambda: self.whole(best, fast=True), needs=self.expected(best, FEW)
-            )
+            self.guarded(best, "fast run", lambda: self.fast(best), needs=self.expected(best, FEW))
         self.long_steps(lambda name: not WAYS[name].official)
         if "compiled" in given.ways:
             self.guarded("compiled", "compile", self.compiled, needs=60)
@@ -244,18 +249,28 @@ class Bench:
         timed = [(self.results.median(n, row), n) for n in names if not WAYS[n].official]
         return min(((value, n) for value, n in timed if value is not None), default=(0, None))[1]
 
-    def whole(self, name: str, *, fast: bool = False) -> None:
-        """All steps and decoding, on the clock; `fast` takes few steps without guidance, as `--preset fast` does."""
-        runner, frames, steps = self.runners[name], self.given.frames, FEW if fast else STEPS
-        what = f"{frames} frames, {steps} steps" + (" without guidance" if fast else "")
-        if fast:  # one half is a shape of its own
-            runner.steps(min(frames, 3 * WINDOW), 1, guided=False)
+    def cold(self, name: str) -> None:
+        """Two steps of the long clip and its decoding as a process begins them: what is recorded is recorded within."""
+        way, self.held[name] = WAYS[name], 0
+        self.runners[name] = Runner(way, self.copies.get(way.base), self.protocol)
+        self.whole(name, steps=2, kind="cold")
+        del self.runners[name]
+
+    def fast(self, name: str) -> None:
+        """Few steps without guidance, as `--preset fast` takes."""
+        # one half is a shape of its own
+        self.runners[name].steps(min(self.given.frames, 3 * WINDOW), 1, guided=False)
+        self.whole(name, steps=FEW, kind="fast", guided=False)
+
+    def whole(self, name: str, *, steps: int = STEPS, kind: str = "whole", guided: bool = True) -> None:
+        """All steps and decoding, on the clock."""
+        runner, frames = self.runners[name], self.given.frames
+        what = f"{frames} frames, {steps} steps" + ("" if guided else " without guidance")
         others, begin = self.others(name), self.clock()
-        latents = runner.steps(frames, steps, guided=not fast)
+        latents = runner.steps(frames, steps, guided=guided)
         denoised = self.clock() - begin
-        self.results.add(name, f"{what} s", [denoised])
         if not bool(latents.isfinite().all()):  # random weights may lead anywhere
-            self.results.note(name, "whole run", "latents not finite: others are decoded")
+            self.results.note(name, f"{kind} run", "latents not finite: others are decoded")
             latents = self.protocol.latents(frames)
         runner.begin_anew()
         begin = self.clock()
@@ -264,9 +279,13 @@ class Bench:
             count = sum(len(pictures) for pictures in decode_stream(runner.parts.vae, parts))
         decoded = self.clock() - begin
         assert count == frames
-        self.results.add(name, f"{frames} frames decoded s", [decoded])
-        self.results.add(name, f"{what}, decoded s", [denoised + decoded])
-        self.peaks(name, f"peak GiB, {'fast' if fast else 'whole'} run", others)
+        if kind != "cold":
+            self.results.add(name, f"{what} s", [denoised])
+            self.results.add(name, f"{frames} frames decoded s", [decoded])
+        self.results.add(
+            name, f"{what}, decoded s" + (", cold" if kind == "cold" else ""), [denoised + decoded]
+        )
+        self.peaks(name, f"peak GiB, {kind} run", others)
 
     def compiled(self) -> None:
         """Compile, once cold and once from PyTorch's cache, and measure."""

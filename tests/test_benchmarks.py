@@ -77,7 +77,7 @@ def test_full_size_runs_at_a_small_width(tmp_path: Path, capsys: pytest.CaptureF
         "-o",
         str(out),
     ]
-    full_size.main([*arguments, "--rounds", "2", "--minutes", "3", "--ways", *ways])
+    full_size.main([*arguments, "--rounds", "2", "--minutes", "3", "--cold", "--ways", *ways])
     made = json.loads((out / "full.json").read_text())
     assert made["about"]["dtype"] == "float32"
     rows = {(row["way"], row["row"]): row for row in made["rows"]}
