@@ -118,6 +118,9 @@ def test_operators_are_what_pytorch_expects() -> None:
     torch.library.opcheck(gated._geglu, (tokens, vector), test_utils=checks)
     torch.library.opcheck(fused_layers._add_residual, (x, vector, residual), test_utils=checks)
     torch.library.opcheck(
+        fused_layers._add_bias_within, (x.detach().clone(), vector, True), test_utils=checks
+    )
+    torch.library.opcheck(
         fused._clip_norm, (x.detach(), vector, vector, 4, 1e-5, 2, True, vector), test_utils=checks
     )
     torch.library.opcheck(fused._token_norm, (tokens, vector, vector, 1e-5, vector, code), test_utils=checks)
@@ -184,6 +187,19 @@ def test_a_bias_is_left_only_where_no_gradient_is_wanted() -> None:
             made, bias = unbiased(conv, x)
             assert (bias is None) == learns
             torch.testing.assert_close(add_maps((other, None), (made, bias)), wanted)
+
+
+@needs_kernels
+@pytest.mark.parametrize("silu", [False, True])
+def test_a_bias_is_added_in_place_only_where_no_gradient_is_wanted(silu: bool) -> None:
+    x, bias = picture(2, 24, 9, 7, dtype=torch.float32), numbers(24)
+    wanted = x + bias[:, None, None]
+    wanted = F.silu(wanted) if silu else wanted
+    for learns in (True, False):
+        with torch.set_grad_enabled(learns):
+            found = fused_layers.biased(x, bias, fusing="always", silu=silu)
+        assert (found.data_ptr() == x.data_ptr()) is not learns
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 # -- what needs no kernels ------------------------------------------------------------------------------------------

@@ -71,9 +71,15 @@ def add_maps(one: tuple[Tensor, Tensor | None], other: tuple[Tensor, Tensor | No
 
 
 def biased(x: Tensor, bias: Tensor, *, fusing: str, silu: bool = False) -> Tensor:
-    """(n c h w) plus a bias (c), then SiLU if wanted, x's dtype: by the fused kernel where it fits."""
+    """(n c h w) plus a bias (c), then SiLU if wanted, x's dtype: by the fused kernel where it fits.
+
+    x is a convolution's fresh result: without gradients it may be changed in place.
+    """
     if fused.fits(x, fusing) and fused.in_channels_last(x):
-        return fused.add_bias(x, bias, silu=silu)
+        if torch.is_grad_enabled():
+            return fused.add_bias(x, bias, silu=silu)
+        _add_bias_within(x, bias, silu)
+        return x
     x = x + bias.to(x.dtype)[:, None, None]
     return F.silu(x) if silu else x
 
@@ -81,6 +87,16 @@ def biased(x: Tensor, bias: Tensor, *, fusing: str, silu: bool = False) -> Tenso
 def wanted(module: nn.Module, x: Tensor) -> bool:
     """Whether a module is to do without PyTorch's own way on this device."""
     return module.fusing != "never" and fused.kernels_available(x.device.type)
+
+
+@torch.library.custom_op("xdyna::add_bias_within", mutates_args=("x",))
+def _add_bias_within(x: Tensor, bias: Tensor, silu: bool) -> None:
+    fused.load_kernels().add_bias(x, bias, silu=silu, into=x)
+
+
+@_add_bias_within.register_fake
+def _(x: Tensor, bias: Tensor, silu: bool) -> None:
+    return
 
 
 @torch.library.custom_op("xdyna::add_residual", mutates_args=())

@@ -237,7 +237,11 @@ class RuntimeConfig:
     """Compute activations again in the backward pass: less memory, a third more time."""
     workers: int = 0
     """Processes that make fresh clips on CPU cores, ahead of their use; 0 makes them on the training's device: on a GPU
-    beside the training, on a CPU between two steps."""
+    beside the training, on a CPU between two steps. A process needs about 0.15 GB for each clip of `data.chunk` (17
+    frames of 256 x 256)."""
+    workers_and_device: bool = False
+    """With `workers`, in stages that end by the clock: the training's GPU makes clips too, and whichever are ready
+    first are taken. Which clips a run sees is then up to the machine."""
     save_pools: bool = True
     """Keep rendered clips in the run's folder, so that a resumed run need not render them again."""
     log_seconds: float = 20.0

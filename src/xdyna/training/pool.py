@@ -101,6 +101,7 @@ class Pool:
         unit: int,
         vary: float = 0.0,
         workers: int = 0,
+        both: bool = False,
         patient: bool = True,
     ) -> None:
         """
@@ -117,13 +118,14 @@ class Pool:
             vary: kept clips that are varied anew for each that was trained on; 0 shows all as they were made.
             workers: processes that make fresh clips on the CPU, ahead of their use; 0 makes them on `device`: on a GPU
                 beside the training's work, on a CPU when they are needed.
+            both: with `workers`, make some on `device` too, in no certain order.
             patient: wait for fresh clips that are due; otherwise go on with the old ones until there are some.
         """
         self.source, self.chunk, self.rendered, self.refresh = chunks, chunk, frames, refresh
         self.loss, self.scatter, self.device, self.unit = loss, scatter, device, unit
         self.chunks = max(1, -(-clips // chunk))
         self.standing = Standing()
-        self.vary, self.workers, self.patient = vary, workers, patient
+        self.vary, self.workers, self.both, self.patient = vary, workers, both, patient
         self.image_features: torch.Tensor | None = None
         self._ahead: Ahead | None = None
         self._encoder: Encoder | None = None
@@ -184,7 +186,13 @@ class Pool:
         if not self.workers and self.device.type == "cpu":
             return self.source.on(self.device)[self.standing.cursor]
         if self._ahead is None:
-            self._ahead = Ahead(self.source, self.standing.cursor, device=self.device, workers=self.workers)
+            self._ahead = Ahead(
+                self.source,
+                self.standing.cursor,
+                device=self.device,
+                workers=self.workers,
+                both=self.both,
+            )
         return self._ahead.take(wait=self.patient)
 
     def close(self) -> None:

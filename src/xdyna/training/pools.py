@@ -88,6 +88,7 @@ class Pools:
             unit=self.config.model.unit,
             vary=self.config.data.vary,
             workers=self.config.runtime.workers,
+            both=self.config.runtime.workers_and_device and bool(settings.minutes),
             # what a stage that ends by the clock does in its time is up to the machine anyway
             patient=not settings.minutes,
         )

@@ -54,9 +54,11 @@ def _bias_gradient(
     tl.store(sums + program * CHANNELS + columns, tl.sum(total, 0), mask=inside)
 
 
-def add_bias(x: Tensor, bias: Tensor, *, silu: bool = False, residual: Tensor | None = None) -> Tensor:
-    """(n c h w) channels_last, and as `residual` another such map or none -> the same."""
-    channels, y = x.shape[1], torch.empty_like(x)
+def add_bias(
+    x: Tensor, bias: Tensor, *, silu: bool = False, residual: Tensor | None = None, into: Tensor | None = None
+) -> Tensor:
+    """(n c h w) channels_last, and as `residual` another such map or none -> the same, in `into` (maybe x) if given."""
+    channels, y = x.shape[1], torch.empty_like(x) if into is None else into
     rows = x.numel() // channels
     columns, lines = tile_of(channels)
     with torch.cuda.device_of(x):
