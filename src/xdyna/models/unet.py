@@ -56,9 +56,6 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         motion_condition: False as published; True builds `motion_strength`, which lets a caller say how lively
             the scene is to be.
         text_tokens: False for a model that reads no text: all its tokens are image tokens.
-        reference_input: False as published; True builds `reference_in`, which adds the reference's latents to the
-            input of every driven frame, place by place, as image-to-video models do (Blattmann et al. 2023, "Stable
-            Video Diffusion"): what stands still need not be fetched by attention. It starts at zero.
 
     Attributes:
         reference_frames: frames of the reference at the front of every clip, 1 or 0.
@@ -97,7 +94,6 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         adapter_query_init: str = "query",
         motion_condition: bool = False,
         text_tokens: bool = True,
-        reference_input: bool = False,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -116,12 +112,6 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 f"got {image_tokens} image tokens of width {cross_attention_dim} for a model that reads "
                 + ("the reference from them" if way.tokens else "no text"),
                 "Give cross_attention_dim and at least one image token",
-            )
-        if reference_input and not way.frames:
-            raise OptionError(
-                "reference_input",
-                f"needs the reference as frame 0, which {reference!r} has not",
-                "Leave it out",
             )
         self.reference_frames, self.reads_features, self.reads_tokens = way.frames, way.features, way.tokens
         time_channels = 4 * widths[0]
@@ -151,10 +141,6 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         self.time_embedding = TimestepEmbedding(widths[0], time_channels)
         self.motion_strength = MotionStrength(time_channels) if motion_condition else None
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
-        self.reference_in = None
-        if reference_input:
-            self.reference_in = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
-            nn.init.zeros_(self.reference_in.weight)
         parts = make_levels(
             widths,
             layers=layers_per_block,
@@ -204,7 +190,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 that divides b serves every part of it (both guidance halves).
             mid_residual: the one for the mid block.
             reference_features: what a `ReferenceNet` returns, for a network that `reads_features`.
-            reference_scale: strength of the reference, however it enters: 1 as trained, 0 without; or (b).
+            reference_scale: strength of the reference: 1 as trained, 0 without; or (b).
             temporal: False skips the motion modules; then f may be anything.
             motion: how lively the scene is to be, for a network built with `motion_condition`: the motion energy
                 (see `models.motion.MotionStrength`), one for all or (b), NaN for "not told"; None tells nothing.
@@ -227,7 +213,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             sample, timestep, encoder_hidden_states, reference_features=reference_features,
             reference_scale=reference_scale, temporal=temporal, motion=motion,
         )  # fmt: skip
-        x = self._enter(sample, reference_scale)
+        x = self._enter(sample)
         skips = [x]
         first = cast(DownBlock, self.down_blocks[0])
         if deep is None:
@@ -293,18 +279,11 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             sample, timestep, None, reference_features=reference_features, reference_scale=reference_scale,
             motion=motion,
         )  # fmt: skip
-        return cast(DownBlock, self.down_blocks[0]).begin(self._enter(sample, reference_scale), context)
+        return cast(DownBlock, self.down_blocks[0]).begin(self._enter(sample), context)
 
-    def _enter(self, sample: Tensor, reference_scale: float | Tensor) -> Tensor:
+    def _enter(self, sample: Tensor) -> Tensor:
         """(b c f h w) -> ((b f) d h w), new memory each time: residuals are added into it."""
-        x: Tensor = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
-        if self.reference_in is not None:
-            scale = reference_scale
-            if isinstance(scale, Tensor):
-                scale = scale.to(x.dtype).view(-1, 1, 1, 1)
-            driven = x.unflatten(0, (len(sample), -1))[:, self.reference_frames :]
-            driven += (self.reference_in(sample[:, :, 0]) * scale).unsqueeze(1)
-        return x
+        return self.conv_in(sample.transpose(1, 2).flatten(0, 1))
 
     def _context(
         self,

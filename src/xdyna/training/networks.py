@@ -142,7 +142,6 @@ def _unet(model: ModelConfig) -> XDynaUNet:
         position_gain=config.position_gain,
         adapter_query_init="key",
         motion_condition=config.motion_energy > 0,
-        reference_input=config.reference_input,
     )
 
 

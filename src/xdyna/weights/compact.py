@@ -25,7 +25,6 @@ SMALLEST = 1 << 10
 """Numbers below which a weight stays as it is."""
 WHOLE = (
     "conv_in",
-    "reference_in",
     "conv_out",
     "time_embedding",
     "controlnet_cond_embedding",
