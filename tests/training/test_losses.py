@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
 from xdyna.training.config import LossConfig, NoiseConfig
 from xdyna.training.losses import (
+    MOST_FACE,
     add_noise,
     detail_weights,
     kl_loss,
@@ -64,6 +67,20 @@ def test_detail_weights_mark_person_head_and_hands() -> None:
     assert weights[0, 0, 10, 16] == 3.5
     assert weights[0, 0, 26, 26] == 2.5
     assert (weights[1] == 1).all(), "a scene without a person has plain weights"
+
+
+def test_a_small_head_is_weighed_more() -> None:
+    mask, hands = torch.zeros(4, 1, 64, 64), torch.zeros(4, 42, 3)
+    head = torch.tensor([[32.0, 32.0, radius] for radius in (1.0, 8.0, 30.0, 0.0)])
+    even = LossConfig(person=0.0, face=2.0, hand=0.0)
+    weights = detail_weights(mask, head, hands, config=dataclasses.replace(even, face_share=0.25))
+    plain = detail_weights(mask, head, hands, config=even)
+    assert weights[0, 0, 32, 32] == 1 + MOST_FACE, "at most"
+    disc = plain[1] > 1
+    torch.testing.assert_close(weights[1][disc].sum() / weights[1].sum(), torch.tensor(0.25))
+    assert torch.equal(weights[2:], plain[2:]), (
+        "a large head has that share by the plain weight, no head has none"
+    )
 
 
 def test_reconstruction_loss_is_zero_only_at_the_target_and_counts_weights() -> None:

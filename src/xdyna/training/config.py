@@ -185,6 +185,8 @@ class LossConfig:
     face: float = 2.0
     hand: float = 1.0
     """Extra weight of pixels on the person, in the head's disc, around the hands; 0 = none."""
+    face_share: float = 0.0
+    """Weigh the head's disc more than that where it is small, so that it is such a share of its frame (below 1)."""
     min_snr: float = 0.0
     """Gamma of min-SNR weighting (Hang et al. 2023); 0 = off, as zero terminal SNR wants it."""
     drop_reference: float = 0.05

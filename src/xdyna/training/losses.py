@@ -7,6 +7,9 @@ from torch.nn import functional
 
 from xdyna.training.config import LossConfig
 
+MOST_FACE = 12.0
+"""Most that `face_share` adds to a pixel of the head's disc: more would leave the training to a few pixels."""
+
 
 def detail_weights(
     mask: torch.Tensor, head: torch.Tensor, hands: torch.Tensor, *, config: LossConfig
@@ -26,9 +29,15 @@ def detail_weights(
     y = torch.arange(height, device=mask.device).view(1, height, 1) + 0.5
     x = torch.arange(width, device=mask.device).view(1, 1, width) + 0.5
     weights = 1 + config.person * mask[:, 0].float()
-    if config.face:
+    if config.face or config.face_share:
         cx, cy, radius = (head[:, i].view(-1, 1, 1) for i in range(3))
-        weights = weights + config.face * ((x - cx) ** 2 + (y - cy) ** 2 < radius**2)
+        disc = ((x - cx) ** 2 + (y - cy) ** 2 < radius**2).float()
+        area = disc.mean((1, 2), keepdim=True).clamp(min=1 / (height * width))
+        share = config.face_share
+        needed = (
+            share / (1 - share) * (1 - area) / area - 1
+        )  # what makes the disc's part of all weights that share
+        weights = weights + disc * needed.clamp(min=config.face, max=max(config.face, MOST_FACE))
     if config.hand:
         there = hands[..., 2] > 0
         reach = 0.35 * head[:, 2].clamp(min=1).view(-1, 1)
