@@ -21,7 +21,9 @@ PRESET = ModelPreset(
 )
 
 
-def tiny_components(seed: int = 0, *, reference: str = "dynamics-adapter") -> dict[str, Any]:
+def tiny_components(
+    seed: int = 0, *, reference: str = "dynamics-adapter", moved: bool = False
+) -> dict[str, Any]:
     """UNet, ControlNets, autoencoder and scheduler of an embedded kind, every weight alive."""
     by_tokens = reference == "ip-adapter"
     torch.manual_seed(seed)
@@ -47,6 +49,7 @@ def tiny_components(seed: int = 0, *, reference: str = "dynamics-adapter") -> di
         image_tokens=4 if by_tokens else 0,
         text_tokens=not by_tokens,
         reference=reference,
+        moved_reference=moved,
     )
     control = [
         ControlNetModel(

@@ -47,6 +47,7 @@ class ConditionClips:
         fps: their frame rate.
         keypoints: the aligned keypoints they were drawn from, or None for a ready pose video.
         reference_pose: (h w 3) uint8, the reference person's own pose; None where it is not known, or not asked for.
+        own: the reference person's own keypoints, likewise.
         faces_found: in how many frames a face was found.
     """
 
@@ -55,6 +56,7 @@ class ConditionClips:
     frames: int = 0
     keypoints: Keypoints | None = None
     reference_pose: np.ndarray | None = None
+    own: Keypoints | None = None
     faces_found: int = 0
     extremes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -207,7 +209,9 @@ def make_conditions(
 
     clips = ConditionClips(size=canvas, fps=driving.fps, keypoints=aligned.keypoints if aligned else None)
     if reference_pose and reference is not None:
-        clips.reference_pose = _own_pose(reference, target, options, reference_name, landmarks=landmarks)
+        clips.own = _own_keypoints(reference, target, options, reference_name)
+        if clips.own is not None:
+            clips.reference_pose = draw_pose(clips.own, 0, landmarks=landmarks)
     try:
         tracker = FaceTracker(mode="official" if options.face_mode == "official" else "tracked")
         poses = _pose_pictures(pose_video, driving, canvas) if pose_video is not None else None
@@ -259,16 +263,16 @@ def reference_keypoints(reference: np.ndarray | None, options: AnimateOptions, n
         ) from error
 
 
-def _own_pose(
-    reference: np.ndarray, found: Keypoints | None, options: AnimateOptions, name: str, *, landmarks: bool
-) -> np.ndarray | None:
-    """The reference person's pose picture; None where nobody is found."""
-    if found is None:
-        try:
-            found = reference_keypoints(reference, options, name)
-        except InputError:
-            return None
-    return draw_pose(found, 0, landmarks=landmarks)
+def _own_keypoints(
+    reference: np.ndarray, found: Keypoints | None, options: AnimateOptions, name: str
+) -> Keypoints | None:
+    """The reference person's keypoints; None where nobody is found."""
+    if found is not None:
+        return found
+    try:
+        return reference_keypoints(reference, options, name)
+    except InputError:
+        return None
 
 
 def _chosen(keypoints: Keypoints, driving: DrivingVideo, path: str) -> Keypoints:

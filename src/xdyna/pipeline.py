@@ -259,7 +259,7 @@ class XDynaPipeline:
         video = open_driving(driving, options)
         conditions = make_conditions(
             video, reference, options=options, canvas=canvas, landmarks=self.preset.landmarks,
-            reference_pose=self.preset.reference_pose,
+            reference_pose=self.preset.reference_pose or self.unet.moves_reference,
             reference_name=name, progress=progress,
         )  # fmt: skip
         return Prepared(picture, reference, video, conditions, options)
@@ -346,7 +346,7 @@ class XDynaPipeline:
                 scheduler,
                 reference=encoded.reference, latents=latents, reference_features=encoded.features,
                 tokens=encoded.tokens, negative=encoded.negative,
-                controls=prepared.controls(self.preset, self.device),
+                controls=prepared.controls(self.preset, self.device, encoded.moving(self.unet)),
                 guidance=options.guidance, reference_scale=options.reference_scale,
                 motion=self.preset.energy(options.motion),
                 plan=plan, generator=generator, hosts=self.hosts,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from xdyna import media
 from xdyna.condition_clips import ConditionClips
 from xdyna.driving import DrivingVideo
 from xdyna.model_preset import ModelPreset
+from xdyna.models.warping import moved_reference
 from xdyna.options import AnimateOptions
 from xdyna.sampling import Controls, Tokens, normalise_condition
 
@@ -37,8 +39,14 @@ class Prepared:
     conditions: ConditionClips
     options: AnimateOptions
 
-    def controls(self, preset: ModelPreset, device: torch.device) -> Controls:
-        """The control signals as a model's ControlNets read them; pictures come off the disk frame by frame."""
+    def controls(self, preset: ModelPreset, device: torch.device, moving: Tensor | None = None) -> Controls:
+        """The control signals as a model reads them; pictures come off the disk frame by frame.
+
+        Args:
+            preset: the model's.
+            device: where they go.
+            moving: (1 c h w) the reference's latent, for a denoiser that is shown it moved as the person moves.
+        """
         conditions, options = self.conditions, self.options
 
         def stretched(pictures: np.ndarray, name: str) -> Tensor:
@@ -60,7 +68,17 @@ class Prepared:
             face_scale=options.face_scale,
             # black where nobody was found, as in training
             reference_pose=stretched(conditions.own_pose()[None], "pose") if preset.reference_pose else None,
+            moved=None if moving is None else self._moved(moving),
         )
+
+    def _moved(self, latent: Tensor) -> Tensor | None:
+        """The reference's latent moved as the person moves (1 c f h w); None where poses or person are not known."""
+        own, driven = self.conditions.own, self.conditions.keypoints
+        if own is None or driven is None or not self.options.pose_scale:
+            return None
+        points = (torch.from_numpy(part.body).to(latent.device) for part in (own, driven))
+        reference, body = points
+        return moved_reference(latent, reference, body[None], size=self.conditions.size)
 
 
 @dataclass
@@ -78,6 +96,10 @@ class Encoded:
     tokens: Tokens
     negative: Tokens | None
     features: tuple[Tensor, ...] | None = None
+
+    def moving(self, unet: Any) -> Tensor | None:
+        """The latent, for a denoiser that is shown it moved as the person moves."""
+        return self.reference if unet.moves_reference else None
 
     def to(self, device: torch.device | str) -> Encoded:
         """The same on another device."""

@@ -12,10 +12,10 @@ from xdyna.pipeline import XDynaPipeline
 
 @pytest.fixture(scope="session")
 def pipeline() -> XDynaPipeline:
-    """The tiny model, able to be told how lively a scene is."""
+    """The tiny model, told how lively a scene is and shown the reference as the person moves."""
     parts = tiny.tiny_components()
     known = {name: value for name, value in parts["unet"].config.items() if not name.startswith("_")}
-    unet = XDynaUNet(**{**known, "motion_condition": True})
+    unet = XDynaUNet(**{**known, "motion_condition": True, "moved_reference": True})
     for parameter in unet.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)

@@ -73,6 +73,7 @@ class Denoiser(nn.Module):
         pose: Tensor | None = None,
         face: Tensor | None = None,
         reference_pose: Tensor | None = None,
+        moved: Tensor | None = None,
         text: Tensor | None = None,
         image_features: Tensor | None = None,
         reference_scale: float | Tensor = 1.0,
@@ -92,6 +93,7 @@ class Denoiser(nn.Module):
             face: (b f 6 H W) face pictures, local then global; None runs no S-Face ControlNet.
             reference_pose: (b 3 H W) the reference person's own pose picture, so that frame 0 is told as well which
                 part of the body is where; None gives frame 0 no residuals, as published.
+            moved: (b c f h w) the reference moved as the person moves, for a denoiser that reads it (`XDynaUNet`).
             text: (b n d) text tokens, for models that read text.
             image_features: (b n e) CLIP's features of the reference, for models with an `image_projector`.
             reference_scale: strength of the reference, or (b) one for each clip: 0 takes it away.
@@ -117,6 +119,7 @@ class Denoiser(nn.Module):
             down_residuals=residuals[:-1] if residuals else None,
             mid_residual=residuals[-1] if residuals else None,
             reference_features=features,
+            moved=moved,
             reference_scale=reference_scale,
             temporal=temporal,
             motion=motion,

@@ -20,6 +20,7 @@ def in_halves(
     down_residuals: Sequence[Tensor] | None = None,
     mid_residual: Tensor | None = None,
     reference_features: Sequence[Tensor] | None = None,
+    moved: Tensor | None = None,
     reference_scale: float | Tensor = 1.0,
     motion: Tensor | float | None = None,
     deep: Tensor | None = None,
@@ -40,6 +41,7 @@ def in_halves(
         down_residuals: (b c r+f h w), which serve all halves, or (g b c r+f h w), the first half's first.
         mid_residual: likewise.
         reference_features: (b n c) each, for all halves.
+        moved: (b c f h w), for all halves, or None.
         reference_scale: one number, or (b), or (g b).
         motion: likewise, or None.
         deep: what `keep_deep` gave in an earlier call.
@@ -66,8 +68,8 @@ def in_halves(
     alike = of_all(reference_scale) and of_all(motion) and unet.begins_alike
     if share and count > 1 and alike and not torch.is_grad_enabled():
         begun = unet.begin(
-            sample, timestep, reference_features=reference_features, reference_scale=reference_scale,
-            motion=motion,
+            sample, timestep, reference_features=reference_features, moved=moved,
+            reference_scale=reference_scale, motion=motion,
         )  # fmt: skip
     each = count if together else 1
     outputs, deeps = [], []
@@ -89,6 +91,7 @@ def in_halves(
             reference_features=None
             if reference_features is None
             else [_repeated(feature, len(part)) for feature in reference_features],
+            moved=None if moved is None else _repeated(moved, len(part)),
             reference_scale=of_rows(reference_scale, rows),
             motion=of_rows(motion, rows),
             deep=None if deep is None else deep.unflatten(0, (count * batch, -1))[rows].flatten(0, 1),

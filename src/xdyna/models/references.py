@@ -53,7 +53,7 @@ REFERENCES: dict[str, ReferenceWay] = {
             query_init=options.adapter_query_init,
         ),
         frames=1,
-        learns=("attn1.to_q_ff", "attn1.to_out_ff"),
+        learns=("attn1.to_q_ff", "attn1.to_out_ff", "moved_in"),
     ),
     "reference-net": ReferenceWay(
         lambda channels, options: ReferenceAttention(

@@ -56,6 +56,9 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         motion_condition: False as published; True builds `motion_strength`, which lets a caller say how lively
             the scene is to be.
         text_tokens: False for a model that reads no text: all its tokens are image tokens.
+        moved_reference: False as published; True builds `moved_in`, which adds the reference's latents, moved as the
+            person moves (`warping`), to the input of every driven frame: a first guess that attention need not find.
+            It starts at zero.
 
     Attributes:
         reference_frames: frames of the reference at the front of every clip, 1 or 0.
@@ -94,6 +97,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         adapter_query_init: str = "query",
         motion_condition: bool = False,
         text_tokens: bool = True,
+        moved_reference: bool = False,
     ) -> None:
         super().__init__()
         widths = list(block_out_channels)
@@ -112,6 +116,12 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 f"got {image_tokens} image tokens of width {cross_attention_dim} for a model that reads "
                 + ("the reference from them" if way.tokens else "no text"),
                 "Give cross_attention_dim and at least one image token",
+            )
+        if moved_reference and not way.frames:
+            raise OptionError(
+                "moved_reference",
+                f"needs the reference as frame 0, which {reference!r} has not",
+                "Leave it out",
             )
         self.reference_frames, self.reads_features, self.reads_tokens = way.frames, way.features, way.tokens
         time_channels = 4 * widths[0]
@@ -141,6 +151,10 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         self.time_embedding = TimestepEmbedding(widths[0], time_channels)
         self.motion_strength = MotionStrength(time_channels) if motion_condition else None
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.moved_in = None
+        if moved_reference:
+            self.moved_in = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+            nn.init.zeros_(self.moved_in.weight)
         parts = make_levels(
             widths,
             layers=layers_per_block,
@@ -173,6 +187,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         down_residuals: Sequence[Tensor] | None = None,
         mid_residual: Tensor | None = None,
         reference_features: Sequence[Tensor] | None = None,
+        moved: Tensor | None = None,
         reference_scale: float | Tensor = 1.0,
         temporal: bool = True,
         motion: Tensor | float | None = None,
@@ -190,7 +205,9 @@ class XDynaUNet(ModelMixin, ConfigMixin):
                 that divides b serves every part of it (both guidance halves).
             mid_residual: the one for the mid block.
             reference_features: what a `ReferenceNet` returns, for a network that `reads_features`.
-            reference_scale: strength of the reference: 1 as trained, 0 without; or (b).
+            moved: (b c f h w), what `warping.moved_reference` gives for the driven frames, for a network with
+                `moved_in`; None is the reference where it is.
+            reference_scale: strength of the reference, however it enters: 1 as trained, 0 without; or (b).
             temporal: False skips the motion modules; then f may be anything.
             motion: how lively the scene is to be, for a network built with `motion_condition`: the motion energy
                 (see `models.motion.MotionStrength`), one for all or (b), NaN for "not told"; None tells nothing.
@@ -213,7 +230,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             sample, timestep, encoder_hidden_states, reference_features=reference_features,
             reference_scale=reference_scale, temporal=temporal, motion=motion,
         )  # fmt: skip
-        x = self._enter(sample)
+        x = self._enter(sample, moved, reference_scale)
         skips = [x]
         first = cast(DownBlock, self.down_blocks[0])
         if deep is None:
@@ -251,6 +268,11 @@ class XDynaUNet(ModelMixin, ConfigMixin):
     """A method, so that whatever stands for the network can stand before all its halves at once."""
 
     @property
+    def moves_reference(self) -> bool:
+        """Whether `moved` is read."""
+        return self.moved_in is not None
+
+    @property
     def begins_alike(self) -> bool:
         """Whether calls that differ in their tokens only have a beginning in common, which `begin` computes.
 
@@ -265,6 +287,7 @@ class XDynaUNet(ModelMixin, ConfigMixin):
         timestep: Tensor | float,
         *,
         reference_features: Sequence[Tensor] | None = None,
+        moved: Tensor | None = None,
         reference_scale: float | Tensor = 1.0,
         motion: Tensor | float | None = None,
     ) -> list[Tensor]:
@@ -279,11 +302,20 @@ class XDynaUNet(ModelMixin, ConfigMixin):
             sample, timestep, None, reference_features=reference_features, reference_scale=reference_scale,
             motion=motion,
         )  # fmt: skip
-        return cast(DownBlock, self.down_blocks[0]).begin(self._enter(sample), context)
+        x = self._enter(sample, moved, reference_scale)
+        return cast(DownBlock, self.down_blocks[0]).begin(x, context)
 
-    def _enter(self, sample: Tensor) -> Tensor:
+    def _enter(self, sample: Tensor, moved: Tensor | None, reference_scale: float | Tensor) -> Tensor:
         """(b c f h w) -> ((b f) d h w), new memory each time: residuals are added into it."""
-        return self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+        x: Tensor = self.conv_in(sample.transpose(1, 2).flatten(0, 1))
+        if self.moved_in is not None:
+            scale = reference_scale
+            if isinstance(scale, Tensor):
+                scale = scale.to(x.dtype).view(-1, 1, 1, 1, 1)
+            guess = (sample[:, :, :1] if moved is None else moved.to(x.dtype)).transpose(1, 2)
+            driven = x.unflatten(0, (len(sample), -1))[:, self.reference_frames :]
+            driven += self.moved_in(guess.flatten(0, 1)).unflatten(0, guess.shape[:2]) * scale
+        return x
 
     def _context(
         self,

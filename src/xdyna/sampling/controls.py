@@ -70,6 +70,8 @@ class Controls:
         pose_scale, face_scale: strengths.
         reference_pose: (b 3 H W) in [0, 1], the reference person's own pose, for models that were trained to be told;
             None leaves frame 0 without residuals, as published.
+        moved: (b c f h w) the reference's latents moved as the person moves (`models.warping`), of the whole clip, for
+            a denoiser that reads them.
     """
 
     pose: ConditionSource | None = None
@@ -77,6 +79,7 @@ class Controls:
     pose_scale: float = 1.0
     face_scale: float = 1.0
     reference_pose: Tensor | None = None
+    moved: Tensor | None = None
 
 
 def resize_condition(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

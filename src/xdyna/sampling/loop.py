@@ -117,6 +117,7 @@ def denoise(
                 down_residuals=down,
                 mid_residual=mid,
                 reference_features=reference_features,
+                moved=None if controls.moved is None else frames_of(controls.moved, window),
                 reference_scale=reference_scale,
                 motion=of_halves(motion, len(halves), batch=len(latents)),
                 deep=None if kept is None else kept.deep,
@@ -151,6 +152,7 @@ def predict(
     down_residuals: Sequence[Tensor] | None = None,
     mid_residual: Tensor | None = None,
     reference_features: Sequence[Tensor] | None = None,
+    moved: Tensor | None = None,
     reference_scale: float = 1.0,
     motion: Tensor | float | None = None,
     deep: Tensor | None = None,
@@ -168,6 +170,7 @@ def predict(
         down_residuals: residuals from `ControlResiduals`, of all halves or one that serves all.
         mid_residual: likewise.
         reference_features: (b n c) each, from a `ReferenceNet`.
+        moved: (b c f h w), the window's part of `Controls.moved`.
         reference_scale: strength of the reference.
         motion: motion energy, see `denoise`.
         deep: deep features of an earlier step, which are reused.
@@ -191,6 +194,7 @@ def predict(
         reference_features=None
         if reference_features is None
         else [feature.to(dtype) for feature in reference_features],
+        moved=None if moved is None else moved.to(dtype),
         reference_scale=reference_scale,
         motion=motion,
         deep=deep,

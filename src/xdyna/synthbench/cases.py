@@ -34,6 +34,7 @@ class Job:
         pose: (n f 3 h w); face: (n f 6 h w), local then global.
         seeds: n numbers, one a case.
         reference_pose: (n 3 h w), the reference people's own poses, for models that are told them.
+        reference_body: (n 18 3) their points, score 0 where there is nobody; body: (n f 18 3) those of the frames.
     """
 
     reference: torch.Tensor
@@ -41,6 +42,8 @@ class Job:
     face: torch.Tensor
     seeds: tuple[int, ...]
     reference_pose: torch.Tensor | None = None
+    reference_body: torch.Tensor | None = None
+    body: torch.Tensor | None = None
 
 
 def case_params(cases: Sequence[int], *, frames: int, modelled_share: float = 0.0) -> SyntheticParams:
@@ -88,9 +91,17 @@ def render_params(
 def own_job(batch: SyntheticBatch, cases: Sequence[int]) -> Job:
     """Every case driven by its own clip, through the face of somebody else."""
     face = torch.cat([batch.face_local, batch.face_global], 2)[:, 1:].float()
+    body = known_points(batch)
     return Job(
-        batch.frames[:, 0].float(), batch.pose[:, 1:].float(), face, tuple(cases), batch.pose[:, 0].float()
-    )
+        batch.frames[:, 0].float(), batch.pose[:, 1:].float(), face, tuple(cases), batch.pose[:, 0].float(),
+        body[:, 0], body[:, 1:],
+    )  # fmt: skip
+
+
+def known_points(batch: SyntheticBatch) -> torch.Tensor:
+    """The people's points (n 1+f 18 3), score 0 where a scene has nobody."""
+    there = batch.human.to(batch.body).view(-1, 1, 1, 1)
+    return torch.cat([batch.body[..., :2], batch.body[..., 2:] * there], -1).float()
 
 
 def moved_like(params: SyntheticParams, drivers: SyntheticParams) -> SyntheticParams:

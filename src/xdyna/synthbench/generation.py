@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from xdyna.models.warping import moved_reference
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
 from xdyna.runs import Encoded, Prepared
@@ -129,6 +130,12 @@ class Animator:
         draws = torch.Generator().manual_seed(self.seed)
         pose, face = self._conditions(job.pose), self._conditions(job.face)
         own_pose = job.reference_pose if pipeline.preset.reference_pose else None
+        moved = None
+        if pipeline.unet.moves_reference and job.body is not None and job.reference_body is not None:
+            points, size = job.body, (job.pose.shape[-2], job.pose.shape[-1])
+            if not strengths.pose:  # who is not driven stays
+                points = points * points.new_tensor([1.0, 1, 0])
+            moved = moved_reference(joined.reference, job.reference_body, points, size=size)
         latents = denoise(
             Networks(pipeline.unet, pipeline.pose_controlnet, pipeline.face_controlnet),
             scheduler,
@@ -143,6 +150,7 @@ class Animator:
                 pose_scale=strengths.pose,
                 face_scale=strengths.face,
                 reference_pose=own_pose,
+                moved=moved,
             ),
             guidance=self.guidance,
             reference_scale=strengths.reference,

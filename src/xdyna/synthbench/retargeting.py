@@ -13,7 +13,7 @@ from xdyna.conditions.draw import draw_pose
 from xdyna.conditions.face import FaceTracker
 from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.data.synthetic import SyntheticBatch
-from xdyna.synthbench.cases import Job, from_bytes, to_bytes
+from xdyna.synthbench.cases import Job, from_bytes, known_points, to_bytes
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,19 @@ def retargeted(
         )
         bodies.append(aligned.keypoints.body)
         heads.append(carried_heads(drivers.head[row, 1:].float().cpu().numpy(), aligned.frame_to_canvas))
+    body = torch.from_numpy(np.stack(bodies)).to(device)
     pose, face = (from_bytes(np.stack(part)).to(device) for part in (poses, faces))
     return Driven(
-        Job(people.frames[:, 0].float(), pose, face, tuple(cases), people.pose[:, 0].float()),
-        body=torch.from_numpy(np.stack(bodies)).to(device),
+        Job(
+            people.frames[:, 0].float(),
+            pose,
+            face,
+            tuple(cases),
+            people.pose[:, 0].float(),
+            known_points(people)[:, 0],
+            body,
+        ),
+        body=body,
         head=torch.from_numpy(np.stack(heads)).to(device),
         expression=drivers.expression[:, 1:].float(),
     )

@@ -35,6 +35,8 @@ class UNetConfig:
     motion_heads: int = 4
     position_gain: float = 2.5
     """First gain of the position code that a model trained from scratch needs in its attention."""
+    moved_reference: bool = False
+    """Whether the denoiser is shown the reference moved as the person moves (`XDynaUNet`)."""
     motion_energy: float = 0.0
     """What `--motion 1` stands for: the median motion energy of the moving scenes trained on. 0 = the denoiser cannot
     be told how lively the scene is."""

@@ -142,6 +142,7 @@ def _unet(model: ModelConfig) -> XDynaUNet:
         position_gain=config.position_gain,
         adapter_query_init="key",
         motion_condition=config.motion_energy > 0,
+        moved_reference=config.moved_reference,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from xdyna.evaluation.judge import judge_loss
+from xdyna.models.warping import moved_reference
 from xdyna.sampling import mix_noise
 from xdyna.training.config import StageConfig
 from xdyna.training.losses import (
@@ -142,6 +143,16 @@ def _draw_clips(run: Run, pool: Pool, clips: torch.Tensor, picks: torch.Tensor, 
     if run.config.model.reference_pose:
         told_pose = pool.conditions[clips, 0, :3].float() / 255
         own = {"reference_pose": told_pose * pose_scale.view(-1, 1, 1, 1)}
+    if run.config.model.unet.moved_reference:
+        # nobody moves whose pose is dropped, or who is not in the picture
+        told_points = (human * pose_scale).view(-1, 1, 1, 1) * pool.body.new_tensor([0.0, 0, 1])
+        told_points = told_points + pool.body.new_tensor([1.0, 1, 0])
+        own["moved"] = moved_reference(
+            pool.latents[clips, 0],
+            pool.body[clips, 0] * told_points[:, 0],
+            pool.body[clips[:, None], frames] * told_points,
+            size=run.config.data.size,
+        )
     scales = {}
     if config.blank == "skip":
         scales = {"pose_scale": human, "face_scale": human}
@@ -182,7 +193,7 @@ def given_conditions(run: Run, batch: Batch) -> dict[str, Any]:
     """What a denoiser is given besides the noisy clip and its timestep, by the names of `Denoiser.forward`."""
     given: dict[str, Any] = {
         name: batch[name]
-        for name in ("reference_pose", "pose_scale", "face_scale", "motion", "image_features")
+        for name in ("reference_pose", "moved", "pose_scale", "face_scale", "motion", "image_features")
         if name in batch
     }
     if run.text is not None:

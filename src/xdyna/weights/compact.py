@@ -25,6 +25,7 @@ SMALLEST = 1 << 10
 """Numbers below which a weight stays as it is."""
 WHOLE = (
     "conv_in",
+    "moved_in",
     "conv_out",
     "time_embedding",
     "controlnet_cond_embedding",
