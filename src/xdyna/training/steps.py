@@ -30,6 +30,9 @@ from xdyna.training.run import Run
 Batch = dict[str, torch.Tensor]
 Losses = dict[str, torch.Tensor]
 
+OFF_EVERYWHERE, OFF_EACH_FRAME = 0.006, 0.003
+"""How far detected points are off in a clip's every frame, and beside that in each: spreads, in widths of a picture."""
+
 
 def draw_pictures(run: Run, pool: Pool, stage: StageConfig) -> Batch:
     """Single frames, or crops of them, for the autoencoder."""
@@ -145,13 +148,10 @@ def _draw_clips(run: Run, pool: Pool, clips: torch.Tensor, picks: torch.Tensor, 
         own = {"reference_pose": told_pose * pose_scale.view(-1, 1, 1, 1)}
     if run.config.model.unet.moved_reference:
         # nobody moves whose pose is dropped, or who is not in the picture
-        told_points = (human * pose_scale).view(-1, 1, 1, 1) * pool.body.new_tensor([0.0, 0, 1])
-        told_points = told_points + pool.body.new_tensor([1.0, 1, 0])
+        points = pool.body[clips[:, None], torch.cat([torch.zeros_like(frames[:, :1]), frames], 1)]
+        points = _blurred(run, points, there=human * pose_scale)
         own["moved"] = moved_reference(
-            pool.latents[clips, 0],
-            pool.body[clips, 0] * told_points[:, 0],
-            pool.body[clips[:, None], frames] * told_points,
-            size=run.config.data.size,
+            pool.latents[clips, 0], points[:, 0], points[:, 1:], size=run.config.data.size
         )
     scales = {}
     if config.blank == "skip":
@@ -178,6 +178,16 @@ def _draw_clips(run: Run, pool: Pool, clips: torch.Tensor, picks: torch.Tensor, 
             features = torch.where(keep(config.drop_tokens).view(-1, 1, 1) > 0, features, run.empty_features)
         drawn["image_features"] = features
     return drawn
+
+
+def _blurred(run: Run, points: torch.Tensor, *, there: torch.Tensor) -> torch.Tensor:
+    """Exact points (b f 18 3) as a detector might give them; `there` is (b), 0 for nobody."""
+    batch, frames, joints, _ = points.shape
+    width = run.config.data.size[1]
+    off = OFF_EVERYWHERE * run.normal(batch, 1, joints, 2) + OFF_EACH_FRAME * run.normal(
+        batch, frames, joints, 2
+    )
+    return torch.cat([points[..., :2] + width * off, points[..., 2:] * there.view(-1, 1, 1, 1)], -1)
 
 
 def _draw_timesteps(run: Run, count: int) -> torch.Tensor:
