@@ -75,6 +75,8 @@ class Bench:
         self.runners: dict[str, Runner] = {}
         self.held: dict[str, int] = {}
         """Bytes that a way keeps beside its weights, such as recordings."""
+        self.warmed: set[str] = set()
+        """Ways that have seen the shapes of the long clip."""
 
     def left(self) -> float:
         """Seconds of the budget."""
@@ -212,7 +214,8 @@ class Bench:
             if window is not None and not self.results.values(name, row):
                 self.results.add(name, row, [self.windows() * window], note="windows x window step")
             return
-        if not self.results.values(name, row):  # the pieces of later windows are shapes of their own
+        if name not in self.warmed:  # the pieces of later windows are shapes of their own
+            self.warmed.add(name)
             before = self.reserved()
             runner.steps(min(frames, 3 * WINDOW), 1)
             self.held[name] += self.reserved() - before
@@ -273,6 +276,8 @@ class Bench:
             self.results.note(name, f"{kind} run", "latents not finite: others are decoded")
             latents = self.protocol.latents(frames)
         runner.begin_anew()
+        self.held[name] = 0
+        self.warmed.discard(name)
         begin = self.clock()
         with torch.inference_mode():
             parts = latents[0].transpose(0, 1).split(2)

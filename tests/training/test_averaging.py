@@ -40,6 +40,17 @@ def test_weights_lie_between(
             torch.testing.assert_close(found[name].state_dict()[key], wanted, msg=f"{name}.{key}")
 
 
+def test_what_a_model_had_not_yet_counts_as_zero(tmp_path: Path) -> None:
+    before = tiny.tiny_model(tmp_path / "before")
+    parts = {**load_components(before), "unet": tiny.tiny_components(moved=True)["unet"]}
+    save_model(tmp_path / "after", parts, storage="fp32", preset=read_preset(before))
+    average_models([tmp_path / "after", before], tmp_path / "mean", storage="fp32")
+    found = load_components(tmp_path / "mean")["unet"].state_dict()
+    torch.testing.assert_close(found["moved_in.weight"], parts["unet"].state_dict()["moved_in.weight"] / 2)
+    with pytest.raises(WeightsError, match="more weights"):
+        average_models([before, tmp_path / "after"], tmp_path / "out")
+
+
 def test_the_command_line_averages_and_overwrites_nothing(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from xdyna.errors import OptionError, WeightsError
 from xdyna.weights import COMPONENTS, load_components, read_index, resolve, save_model
 
+BEGINS_AT_ZERO = ("moved_in.weight",)
+"""Weights that a model may get when it is trained further; one without them counts as one with zeros."""
+
 
 @torch.no_grad()
 def average_models(
@@ -25,7 +28,8 @@ def average_models(
     """Write a model whose weights are the mean of several models'.
 
     Args:
-        models: two or more folders, names or hub ids; scheduler, presets and what is no network come from the first.
+        models: two or more folders, names or hub ids; scheduler, presets and what is no network come from the first,
+            which has all that the others have.
         output: the folder to write; it must not be there yet.
         shares: weight of each model in the mean; equal by default. They are divided by their sum.
         storage: as in `xdyna.weights.save_model`.
@@ -79,6 +83,10 @@ def _scale(network: nn.Module, part: float) -> None:
 
 def _add(network: nn.Module, other: Any, part: float, *, subject: str) -> None:
     mine, theirs = _floats(network), _floats(other)
+    # a run may have added what its beginning lacked, and what starts at zero was zero there
+    theirs = {
+        name: torch.zeros_like(value) for name, value in mine.items() if name in BEGINS_AT_ZERO
+    } | theirs
     differing = [name for name in mine if name not in theirs or mine[name].shape != theirs[name].shape]
     if differing or len(mine) != len(theirs):
         raise WeightsError(
