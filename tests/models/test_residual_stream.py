@@ -272,29 +272,3 @@ def test_after_leaves_its_tokens_as_they_are() -> None:
     with torch.no_grad():
         block.after(tokens, context())
     assert torch.equal(tokens, before)
-
-
-def test_bands_and_parts_sum_up_their_biases_once() -> None:
-    layers = [FusedLinear(6, 6) for _ in range(4)]
-    tokens = torch.randn(4, 5, 6)
-
-    def run(tokens: Tensor, course: list | None, pieces: int) -> tuple[Tensor, Tensor | None]:
-        stream = ResidualStream.projected(tokens, layers[0], course)
-        stream.add(layers[1], tokens, 0.5)
-        parts = stream.parts(pieces)
-        for part in parts:
-            part.add(layers[2], part.total().clone())
-        stream.pending = parts[0].pending
-        assert all(part.pending is stream.pending for part in parts)
-        return stream.handed_over(layers[3])
-
-    with torch.no_grad():
-        wanted, bias = run(tokens, None, 1)
-        course: list = []
-        bands = [run(band, course, 2) for band in tokens.chunk(2)]
-    assert bias is not None
-    for found, of_band in bands:
-        assert of_band is bands[0][1]
-        torch.testing.assert_close(of_band, bias)
-        assert found.shape == (2, 5, 6)
-    torch.testing.assert_close(torch.cat([band for band, _ in bands]), wanted)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -140,22 +140,16 @@ class TemporalTransformer(nn.Module):
         bands = 1
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             bands = min(height, math.ceil(moving.numel() / AT_ONCE))
-        course: list[Any] = []
         for band in range(bands):
             rows = slice(height * band // bands, height * (band + 1) // bands)
             # contiguous, or PyTorch would take as many small products as there are places
-            change, bias = self._change(
-                moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2).contiguous(), course
-            )
+            change, bias = self._change(moving[:, :, rows].permute(0, 2, 3, 1, 4).flatten(0, 2).contiguous())
             add_places(into[..., rows, :], change, bias, fusing=self.fusing)
 
-    def _change(self, tokens: Tensor, course: list[Any]) -> tuple[Tensor, Tensor | None]:
-        """(n f c), normalised -> what is to be added, (n f c), and the bias (c) that it lacks or None.
-
-        `course` is that of the bands before this one (`ResidualStream`).
-        """
+    def _change(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(n f c), normalised -> what is to be added, (n f c), and the bias (c) that it lacks or None."""
         if fused.defers(tokens, self.fusing) and is_product(self.proj_in) and is_product(self.proj_out):
-            stream = ResidualStream.projected(tokens, self.proj_in, course)
+            stream = ResidualStream.projected(tokens, self.proj_in)
             del tokens  # the stream's are others
             for block in self.transformer_blocks:
                 cast(TimeBlock, block).run(stream)

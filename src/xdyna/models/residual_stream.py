@@ -11,8 +11,7 @@ Everywhere else a `Sum` gathers what a layer adds, each term computed by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,27 +60,20 @@ class ResidualStream(Sum):
         tokens: (n m c), contiguous, of a dtype and device that `fused.defers`. They belong to the stream: whoever else
             wants them as they are gives it a copy.
         pending: (c) that is still to be added to every token, or None for nothing.
-        course: what streams through the same layers had pending, one after the other (a list for each cut into
-            parts); this one takes what is there and adds what is not, so that a piece of the tokens need not sum up
-            again what another one did.
     """
 
-    def __init__(
-        self, tokens: Tensor, pending: Tensor | None = None, course: list[Any] | None = None
-    ) -> None:
+    def __init__(self, tokens: Tensor, pending: Tensor | None = None) -> None:
         super().__init__()
         self.value, self.pending = tokens, pending
-        self._course, self._place = [] if course is None else course, 0
 
     @classmethod
-    def projected(cls, x: Tensor, layer: nn.Module, course: list[Any] | None = None) -> ResidualStream:
+    def projected(cls, x: Tensor, layer: nn.Module) -> ResidualStream:
         """What a layer that `is_product` makes of (n m d), its bias pending."""
-        return cls(F.linear(x, as_matrix(layer)), bias_of(layer), course)
+        return cls(F.linear(x, as_matrix(layer)), bias_of(layer))
 
     def parts(self, number: int) -> list[ResidualStream]:
-        """The same tokens, cut into about so many pieces of n, which are to go through the same layers."""
-        course: list[Any] = self._next(list)
-        return [ResidualStream(part, self.pending, course) for part in self.total().chunk(number)]
+        """The same tokens, cut into about so many pieces of n; each has its own pending biases from here on."""
+        return [ResidualStream(part, self.pending) for part in self.total().chunk(number)]
 
     def normed(self, norm: nn.Module, *, code: Tensor | None = None) -> Tensor:
         """The tokens through a `TokenNorm`, then plus a code (m c); (n m c)."""
@@ -96,7 +88,8 @@ class ResidualStream(Sum):
         tokens.flatten(0, 1).addmm_(mixed.flatten(0, 1), as_matrix(layer).t(), alpha=scale)
         bias = bias_of(layer)
         if bias is not None:
-            self.pending = self._next(lambda: _joined(self.pending, bias if scale == 1 else scale * bias))
+            bias = bias if scale == 1 else scale * bias
+            self.pending = bias if self.pending is None else self.pending + bias
 
     def handed_over(self, layer: nn.Module) -> tuple[Tensor, Tensor | None]:
         """The last projection, and the stream's end.
@@ -109,20 +102,9 @@ class ResidualStream(Sum):
         """
         tokens, self.value = self.total(), None
         matrix, bias = as_matrix(layer), bias_of(layer)
-        if (pending := self.pending) is not None:
-            bias = self._next(lambda: F.linear(pending, matrix, bias_of(layer)))
+        if self.pending is not None:
+            bias = F.linear(self.pending, matrix, bias)
         return F.linear(tokens, matrix), bias
-
-    def _next(self, make: Callable[[], Any]) -> Any:
-        """What stands at this place of the course."""
-        if self._place == len(self._course):
-            self._course.append(make())
-        self._place += 1
-        return self._course[self._place - 1]
-
-
-def _joined(before: Tensor | None, bias: Tensor) -> Tensor:
-    return bias if before is None else before + bias
 
 
 def is_product(layer: nn.Module) -> bool:
