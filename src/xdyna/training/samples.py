@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from xdyna.data.synthetic import HELD_OUT_SEED, make_batch
+from xdyna.models.warping import moved_reference
 from xdyna.sampling import ConditionSource, Controls, Tokens, WindowPlan, denoise, start_latents
 from xdyna.sampling import Networks as SampledNetworks
 from xdyna.training.config import TrainConfig
@@ -44,6 +45,10 @@ def sample_sheet(config: TrainConfig, networks: Networks, device: torch.device) 
         mean = vae.encode(batch.frames[clip, :1].float() * 2 - 1).latent_dist.mean
         reference = (mean - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         encoder, reference_net = networks.reference_encoder, networks.reference_net
+        moved = None
+        if networks.unet.moves_reference:
+            body = batch.body[clip : clip + 1].float()
+            moved = moved_reference(reference, body[:, 0], body[:, 1:], size=config.data.size)
         latents = denoise(
             SampledNetworks(networks.unet, networks.pose_controlnet, networks.face_controlnet),
             scheduler,
@@ -57,6 +62,7 @@ def sample_sheet(config: TrainConfig, networks: Networks, device: torch.device) 
             controls=Controls(
                 pose=_source(pose[clip]), face=_source(face[clip]),
                 reference_pose=batch.pose[clip, :1].float() if config.model.reference_pose else None,
+                moved=moved,
             ),
             plan=WindowPlan(size=FRAMES, overlap=0, loop="open"),
         )  # fmt: skip
