@@ -79,12 +79,7 @@ def doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (n d 2h 2w), channels_last.
     """
     (height, width), channels = x.shape[2:], len(weight)
-    made = torch.empty(
-        (len(x), channels, 2 * height, 2 * width),
-        dtype=x.dtype,
-        device=x.device,
-        memory_format=torch.channels_last,
-    )
+    made = x.new_empty((len(x), 2 * height, 2 * width, channels)).permute(0, 3, 1, 2)
     for row in range(2):
         phases = F.conv2d(x, phase_kernel(weight, row), padding=1)  # (n 2d h+1 w+1)
         for column, phase in enumerate(phases.split(channels, dim=1)):
