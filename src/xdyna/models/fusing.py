@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from xdyna.errors import OptionError
 from xdyna.models import fused
+from xdyna.models.blocks import Upsample
 from xdyna.models.fused_layers import FusedConv2d, FusedLinear, add_maps, biased, unbiased
 from xdyna.models.fused_transformer import FusedTransformer
 from xdyna.models.gated import FusedGEGLU
 from xdyna.models.norms import ClipGroupNorm, TokenNorm
+from xdyna.models.upsampling import PhasedUpsample, doubled, in_phases
 
 NARROW = 16
 """Channels up to which a convolution is packed: narrower ones leave tensor cores mostly idle."""
@@ -82,9 +84,13 @@ class FusedResnet(nn.Module):
 class FusedUpsample(nn.Module):
     """diffusers' `Upsample2D` (nearest, then a convolution), under its names, channels_last for large batches too.
 
+    In phases (see `upsampling`) where nobody wants gradients.
+
     Args:
         layer: whose convolution is taken over; see `can_stand_for`.
     """
+
+    fusing = "never"
 
     def __init__(self, layer: Upsample2D) -> None:
         super().__init__()
@@ -99,9 +105,11 @@ class FusedUpsample(nn.Module):
 
     def forward(self, hidden_states: Tensor, output_size: Any = None) -> Tensor:
         """(n c h w) -> (n d 2h 2w), or `output_size`."""
+        size = output_size or (2 * hidden_states.shape[2], 2 * hidden_states.shape[3])
+        if in_phases(self.conv, hidden_states, size, fusing=self.fusing):
+            return doubled(hidden_states, self.conv.weight, self.conv.bias)
         if 4 * hidden_states.numel() >= 2**31:
             hidden_states = hidden_states.contiguous()  # more than the other kernel can count
-        size = output_size or [2 * side for side in hidden_states.shape[2:]]
         return self.conv(F.interpolate(hidden_states, size=size, mode="nearest"))
 
 
@@ -245,6 +253,8 @@ def _replace_blocks(parent: nn.Module) -> None:
             setattr(parent, name, FusedResnet(child))
         elif type(child) is Upsample2D and FusedUpsample.can_stand_for(child):
             setattr(parent, name, FusedUpsample(child))
+        elif type(child) is Upsample:
+            setattr(parent, name, PhasedUpsample(child))
         elif type(child) is GEGLU:
             setattr(parent, name, FusedGEGLU(child))
         elif type(child) is ControlNetConditioningEmbedding:
