@@ -107,8 +107,10 @@ class DataConfig:
     """Prepared: least and largest distance of frames, in frames of a video of 30 a second."""
     zoom: tuple[float, float] = (1.0, 1.1)
     close_up: float = 0.0
-    """Prepared: share of close-ups; extreme zoom is a stated weakness of the paper."""
+    """Share of close-ups, of the clips with a person; extreme zoom is a stated weakness of the paper. Synthetic: only
+    of small heads, only with `vary` (`closeups.py`)."""
     close_up_zoom: float = 3.0
+    """Prepared: how close."""
     scene_reference: str = "first"
     """Prepared: a scene's reference is the sample's "first" frame or a "random" one of the clip."""
     faces: str = "reenact"

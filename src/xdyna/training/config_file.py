@@ -165,11 +165,18 @@ def _check(config: TrainConfig, source: str) -> None:
     for where, share in (
         ("data.human_share", config.data.human_share),
         ("data.still_share", config.data.still_share),
+        ("data.close_up", config.data.close_up),
         ("noise.shared", config.noise.shared),
     ):
         demand(0 <= share <= 1, f"{where} must lie in 0..1, got {share}", "Change it")
     for where, rate in (("data.vary", config.data.vary), ("loss.temporal", config.loss.temporal)):
         demand(rate >= 0, f"{where} must be 0 or above, got {rate}", "0 turns it off")
+    made = config.data.source == "synthetic"
+    demand(
+        not (made and config.data.close_up) or (config.data.vary > 0 and config.model.face != "landmarks"),
+        "data.close_up of synthetic clips needs data.vary, and pose maps without the face's landmarks",
+        "Set data.vary above 0, or data.close_up to 0",
+    )
     shift = config.noise.timestep_shift
     demand(shift > 0, f"noise.timestep_shift must be above 0, got {shift}", "1 draws timesteps evenly")
     demand(
@@ -178,7 +185,7 @@ def _check(config: TrainConfig, source: str) -> None:
         "At pure noise, the noise itself tells nothing (Lin et al. 2023)",
     )
     demand(
-        config.data.source == "synthetic" or bool(config.data.manifests),
+        made or bool(config.data.manifests),
         "data.source is 'prepared', but data.manifests names none",
         "Name manifests that `xdyna prepare` or `xdyna synth` wrote",
     )

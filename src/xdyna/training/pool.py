@@ -25,6 +25,7 @@ from torch.nn import functional
 from xdyna.evaluation.scene_motion import background_motion
 from xdyna.training.ahead import Ahead
 from xdyna.training.chunks import Chunk, Chunks
+from xdyna.training.closeups import close_up
 from xdyna.training.config import LossConfig
 from xdyna.training.losses import detail_weights
 from xdyna.training.variation import vary
@@ -100,6 +101,7 @@ class Pool:
         device: torch.device,
         unit: int,
         vary: float = 0.0,
+        close_ups: float = 0.0,
         workers: int = 0,
         both: bool = False,
         patient: bool = True,
@@ -116,6 +118,7 @@ class Pool:
             device: where the pool lives and synthetic clips are rendered.
             unit: pixels per latent.
             vary: kept clips that are varied anew for each that was trained on; 0 shows all as they were made.
+            close_ups: share of the clips with a person that show the head alone, where it is small; with `vary`.
             workers: processes that make fresh clips on the CPU, ahead of their use; 0 makes them on `device`: on a GPU
                 beside the training's work, on a CPU when they are needed.
             both: with `workers`, make some on `device` too, in no certain order.
@@ -126,6 +129,7 @@ class Pool:
         self.chunks = max(1, -(-clips // chunk))
         self.standing = Standing()
         self.vary, self.workers, self.both, self.patient = vary, workers, both, patient
+        self.close_ups = close_ups
         self.image_features: torch.Tensor | None = None
         self._ahead: Ahead | None = None
         self._encoder: Encoder | None = None
@@ -258,7 +262,10 @@ class Pool:
         where = self._place(place)
         shown = {name: value[where] for name, value in self._made.items()}
         if self.vary:
-            shown = vary(shown, self.standing.seeds[place])
+            seed = self.standing.seeds[place]
+            if self.close_ups:
+                shown = close_up(shown, seed, share=self.close_ups, scatter=self.scatter)
+            shown = vary(shown, seed)
         weights = torch.stack(
             [
                 detail_weights(mask.float() / 255, head, hands, config=self.loss)

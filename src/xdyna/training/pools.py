@@ -87,6 +87,7 @@ class Pools:
             device=self.processes.device,
             unit=self.config.model.unit,
             vary=self.config.data.vary,
+            close_ups=self.config.data.close_up if self.config.data.source == "synthetic" else 0.0,
             workers=self.config.runtime.workers,
             both=self.config.runtime.workers_and_device and bool(settings.minutes),
             # what a stage that ends by the clock does in its time is up to the machine anyway
