@@ -20,7 +20,9 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from xdyna.conditions.align import align, warp_frame
+from xdyna import media
+from xdyna.conditions.align import Aligned, align, warp_frame
+from xdyna.conditions.closeup import CloseUp, joined_maps, plan_close_up
 from xdyna.conditions.detect import make_detector
 from xdyna.conditions.draw import draw_pose
 from xdyna.conditions.face import FaceTracker
@@ -48,6 +50,7 @@ class ConditionClips:
         keypoints: the aligned keypoints they were drawn from, or None for a ready pose video.
         reference_pose: (h w 3) uint8, the reference person's own pose; None where it is not known, or not asked for.
         own: the reference person's own keypoints, likewise.
+        near: the head's close-up: its way, its reference (s s 3) uint8 and its own condition clips; None without one.
         faces_found: in how many frames a face was found.
     """
 
@@ -57,31 +60,29 @@ class ConditionClips:
     keypoints: Keypoints | None = None
     reference_pose: np.ndarray | None = None
     own: Keypoints | None = None
+    near: tuple[CloseUp, np.ndarray, ConditionClips] | None = None
     faces_found: int = 0
     extremes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(prefix="xdyna-")
         self._place = Path(self._folder.name)
-        self._channels = {"pose": 3, "local": 3, "global": 3}
 
     def append(self, pose: np.ndarray, local: np.ndarray, global_: np.ndarray) -> None:
         """Add one frame's pictures, each (h w 3) uint8."""
         for name, picture in (("pose", pose), ("local", local), ("global", global_)):
             low, high = self.extremes.get(name, (255, 0))
             self.extremes[name] = (min(low, int(picture.min())), max(high, int(picture.max())))
-            try:
-                with open(self._file(name), "ab") as file:
-                    file.write(np.ascontiguousarray(picture).tobytes())
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise OutputError(
-                        self._place,
-                        "the disk is full while condition frames are kept there",
-                        "Free some space, or point TMPDIR at a larger disk",
-                    ) from error
-                raise
+            self._write(name, picture)
         self.frames += 1
+
+    def append_result(self, picture: np.ndarray) -> None:
+        """Keep a frame of what was made from these conditions, (h w 3) uint8."""
+        self._write("result", picture)
+
+    def result(self, indices: Sequence[int]) -> np.ndarray:
+        """What `append_result` kept, (f h w 3) uint8."""
+        return self._read("result", indices)
 
     def pose(self, indices: Sequence[int]) -> np.ndarray:
         """Pose pictures, (f h w 3) uint8."""
@@ -103,6 +104,8 @@ class ConditionClips:
         """Delete the scratch folder."""
         if self._folder is not None:
             self._folder.cleanup()
+        if self.near is not None:
+            self.near[-1].close()
 
     def __getstate__(self) -> dict[str, object]:
         # a pickled copy, in another process of this machine, reads the same files and owns none
@@ -116,6 +119,19 @@ class ConditionClips:
 
     def _file(self, name: str) -> Path:
         return self._place / f"{name}.raw"
+
+    def _write(self, name: str, picture: np.ndarray) -> None:
+        try:
+            with open(self._file(name), "ab") as file:
+                file.write(np.ascontiguousarray(picture).tobytes())
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise OutputError(
+                    self._place,
+                    "the disk is full while frames are kept there",
+                    "Free some space, or point TMPDIR at a larger disk",
+                ) from error
+            raise
 
     def _read(self, name: str, indices: Sequence[int]) -> np.ndarray:
         # plain reads rather than a memory map, whose pages would count as this process's memory
@@ -158,6 +174,8 @@ def make_conditions(
     canvas: tuple[int, int],
     landmarks: bool = False,
     reference_pose: bool = False,
+    picture: np.ndarray | None = None,
+    close_up: int = 0,
     reference_name: str = "reference picture",
     progress: Progress | None = None,
 ) -> ConditionClips:
@@ -170,6 +188,9 @@ def make_conditions(
         canvas: (height, width) of the result.
         landmarks: also draw the face's landmarks into the pose pictures (not into those of a ready pose video).
         reference_pose: also draw the reference person's own pose, if somebody is found in the picture.
+        picture: (h w 3) uint8, what `reference` was cut from, which may show the head in more pixels.
+        close_up: side in pixels of a close-up of the head, whose conditions are made too where there is a small one;
+            0 for none.
         reference_name: how messages call the reference.
         progress: told how far each pass is.
 
@@ -212,8 +233,21 @@ def make_conditions(
         clips.own = _own_keypoints(reference, target, options, reference_name)
         if clips.own is not None:
             clips.reference_pose = draw_pose(clips.own, 0, landmarks=landmarks)
+    mode_of_faces: Literal["tracked", "official"] = (
+        "official" if options.face_mode == "official" else "tracked"
+    )
+    near: _Near | None = None
+    if close_up and aligned is not None and reference is not None:
+        own = clips.own or _own_keypoints(reference, target, options, reference_name)
+        path = None if own is None else plan_close_up(aligned.keypoints, own, side=close_up)
+        if own is not None and path is not None:
+            near = _Near(
+                path, aligned, own, FaceTracker(mode=mode_of_faces), driving.fps, landmarks=landmarks
+            )
+            shown = reference if picture is None else picture
+            clips.near = (path, _close_reference(shown, canvas, path), near.clips)
     try:
-        tracker = FaceTracker(mode="official" if options.face_mode == "official" else "tracked")
+        tracker = FaceTracker(mode=mode_of_faces)
         poses = _pose_pictures(pose_video, driving, canvas) if pose_video is not None else None
         for index, frame in enumerate(counted("preparing pose and face")):
             if aligned is None:
@@ -229,6 +263,8 @@ def make_conditions(
             local, global_ = tracker.step(warped, face)
             pose = draw_pose(aligned.keypoints, index, landmarks=landmarks)
             clips.append(pose, local, global_)
+            if near is not None:
+                near.append(frame)
     except BaseException:
         clips.close()
         raise
@@ -241,6 +277,52 @@ def make_conditions(
             driving.name, clips.frames,
         )  # fmt: skip
     return clips
+
+
+class _Near:
+    """Makes a close-up's condition clips beside the whole picture's, from the same driving frames."""
+
+    def __init__(
+        self,
+        path: CloseUp,
+        aligned: Aligned,
+        own: Keypoints,
+        tracker: FaceTracker,
+        fps: Fraction,
+        *,
+        landmarks: bool,
+    ) -> None:
+        size = (path.side, path.side)
+        self._matrices, self._frames = path.matrices(), aligned.frame_to_canvas
+        self._tracker, self._landmarks = tracker, landmarks
+        own = own.moved(path.reference_matrix(), size)
+        self._keypoints = aligned.keypoints.moved(self._matrices, size)
+        self.clips = ConditionClips(
+            size=size,
+            fps=fps,
+            keypoints=self._keypoints,
+            own=own,
+            reference_pose=draw_pose(own, 0, landmarks=landmarks),
+        )
+
+    def append(self, frame: np.ndarray) -> None:
+        """The next driving frame's, straight from its own pixels."""
+        index = self.clips.frames
+        face = self._keypoints.face[index]
+        matrix = joined_maps(self._matrices[index], self._frames[index])
+        warped = warp_frame(frame, matrix, self.clips.size, enlarging=cv2.INTER_CUBIC)
+        self.clips.faces_found += bool((face[:, 2] > 0).any())
+        pose = draw_pose(self._keypoints, index, landmarks=self._landmarks)
+        self.clips.append(pose, *self._tracker.step(warped, face))
+
+
+def _close_reference(picture: np.ndarray, canvas: tuple[int, int], path: CloseUp) -> np.ndarray:
+    """The reference's close-up (s s 3) uint8, from the picture as given: (h w 3) uint8."""
+    left, top, width, height = media.middle_box(picture.shape, canvas)
+    scale = np.array([canvas[1] / width, canvas[0] / height])
+    onto_canvas = np.concatenate([np.diag(scale), -(scale * (left, top))[:, None]], 1)
+    matrix = joined_maps(path.reference_matrix(), onto_canvas)
+    return warp_frame(picture, matrix, (path.side, path.side), enlarging=cv2.INTER_CUBIC)
 
 
 def reference_keypoints(reference: np.ndarray | None, options: AnimateOptions, name: str) -> Keypoints:

@@ -22,6 +22,7 @@ class ModelPreset:
         motion_energy: what `--motion 1` stands for, the median motion energy of the moving scenes the model was
             trained on; 0 for a model that cannot be told.
         landmarks: draw the face's 68 landmarks into the pose pictures, for a model that was trained so.
+        refine_face: make small heads a second time, as a close-up (`conditions.closeup`).
         reference_pose: show the pose ControlNet the reference person's own pose as well, likewise.
     """
 
@@ -34,6 +35,7 @@ class ModelPreset:
     fps: float = 0.0
     landmarks: bool = False
     reference_pose: bool = False
+    refine_face: bool = False
     shared_noise: float = 0.0
     lively_noise: float = 1.0
     motion_energy: float = 0.0

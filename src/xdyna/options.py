@@ -150,6 +150,12 @@ class AnimateOptions:
     reference_scale: float = option(
         1.0, "strength of the reference picture; 0 leaves it out", group=CONTROL, minimum=0
     )
+    refine_face: bool | None = option(
+        None,
+        "make a small head a second time, as a close-up, and put it into the picture: clear faces of people who stand "
+        "far away, for at most twice the time (default: the model's own choice; the embedded model does)",
+        group=CONTROL,
+    )
     motion: float | None = option(
         None,
         "how lively the scene is: 0 still, 1 as such scenes usually are, 2 wild (default: the model's own choice)",

@@ -18,12 +18,14 @@ from torch import Tensor
 from xdyna import media, weights
 from xdyna.condition_clips import Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
+from xdyna.encoding import encode_inputs
 from xdyna.errors import OptionError
 from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, return_memory, timed
 from xdyna.model_preset import ModelPreset
 from xdyna.models import check_reference_parts
 from xdyna.options import AnimateOptions
 from xdyna.presets import fill_options
+from xdyna.refining import refine_face, refined_frames
 from xdyna.runs import Animation, AnimationOutput, Encoded, Prepared
 from xdyna.sampling import (
     ALONE,
@@ -35,9 +37,6 @@ from xdyna.sampling import (
     decode_latents,
     decode_stream,
     denoise,
-    encode_image,
-    encode_reference,
-    encode_text,
     make_scheduler,
     record_networks,
     recording_pays,
@@ -228,19 +227,26 @@ class XDynaPipeline:
                     if self.hosts.count > 1:
                         self.hosts.hand_out((prepared, encoded.to("cpu"), generator.get_state()))
                     latents = self.denoise(prepared, encoded, generator, progress=progress)
+                near = refine_face(self, prepared, encoded, progress=progress, timings=timings)
         except BaseException:
             prepared.conditions.close()
             raise
-        frames = self.decode(latents, progress=progress, timings=timings)
+        frames = refined_frames(self, prepared, latents, near, progress=progress, timings=timings)
         return Animation(frames, latents.shape[2], prepared.driving.fps, prepared, timings)
 
     def take_part(self) -> None:
         """This process's share of one run, while the first of `hosts` calls `animate` and reads its frames."""
+        made = [self._share()]
+        if made[0][0].close_up is not None:
+            made.append(self._share())
+        for _, latents in reversed(made):
+            deque(self.decode(latents), maxlen=0)
+
+    def _share(self) -> tuple[Prepared, Tensor]:
         prepared, encoded, state = self.hosts.hand_out(None)
         generator = torch.Generator().set_state(state)
         with memory_advice(self.device):
-            latents = self.denoise(prepared, encoded.to(self.device), generator)
-        deque(self.decode(latents), maxlen=0)
+            return prepared, self.denoise(prepared, encoded.to(self.device), generator)
 
     def prepare(
         self,
@@ -257,10 +263,14 @@ class XDynaPipeline:
         name = str(image) if isinstance(image, (str, Path)) else "reference picture"
         reference = media.crop_to(picture, canvas)
         video = open_driving(driving, options)
+        # who is not driven has no head to follow
+        close_up = (
+            canvas_size((1, 1), None, self.preset)[0] if options.refine_face and options.pose_scale else 0
+        )
         conditions = make_conditions(
             video, reference, options=options, canvas=canvas, landmarks=self.preset.landmarks,
             reference_pose=self.preset.reference_pose or self.unet.moves_reference,
-            reference_name=name, progress=progress,
+            picture=picture, close_up=close_up, reference_name=name, progress=progress,
         )  # fmt: skip
         return Prepared(picture, reference, video, conditions, options)
 
@@ -283,35 +293,7 @@ class XDynaPipeline:
         negative: Tokens | None = None,
     ) -> Encoded:
         """The reference as the networks read it: latent, tokens of both guidance halves, features."""
-        with self._loaded("vae"):
-            reference = encode_reference(self.vae, prepared.reference, generator=generator)
-        if tokens is None and (self.text_encoder is not None or self.image_encoder is not None):
-            texts: tuple[Tensor | None, ...] = (None, None)
-            images: tuple[Tensor | None, ...] = (None, None)
-            if self.text_encoder is not None:
-                with self._loaded("text_encoder"):
-                    prompts = (prepared.options.prompt, prepared.options.negative_prompt)
-                    texts = tuple(encode_text(self.tokenizer, self.text_encoder, text) for text in prompts)
-            if self.image_encoder is not None:
-                with self._loaded("image_encoder", "image_projector"):
-                    images = encode_image(
-                        self.image_processor, self.image_encoder, self.image_projector, prepared.picture
-                    )
-            tokens, negative = Tokens(texts[0], images[0]), Tokens(texts[1], images[1])
-        elif prepared.options.prompt or prepared.options.negative_prompt:
-            logger.warning("%s reads no text: the prompts are not used", self.name)
-        tokens = tokens or Tokens()
-        if self.reference_encoder is not None and tokens.image is None:
-            with self._loaded("reference_encoder"):
-                image = self.reference_encoder(reference.to(self.reference_encoder.dtype)).float()
-            tokens = replace(tokens, image=image)
-            negative = None if negative is None else replace(negative, image=image)
-        features = None
-        if self.reference_net is not None:
-            text = None if tokens.text is None else tokens.text.to(self.device, self.reference_net.dtype)
-            with self._loaded("reference_net"):
-                features = self.reference_net(reference.to(self.reference_net.dtype), text)
-        return Encoded(reference, tokens, negative, features)
+        return encode_inputs(self, prepared, generator, tokens=tokens, negative=negative)
 
     @torch.inference_mode()
     def denoise(
@@ -366,7 +348,7 @@ class XDynaPipeline:
         done = 0
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # what recordings held is of no use to others before
-        with self._loaded("vae"):
+        with self.loaded("vae"):
             if self.hosts.count == 1:
                 stream = decode_stream(self.vae, parts)
             else:
@@ -384,7 +366,7 @@ class XDynaPipeline:
 
     # ------------------------------------------------------------------------------------ helpers
 
-    def _loaded(self, *names: str) -> contextlib.AbstractContextManager[Any]:
+    def loaded(self, *names: str) -> contextlib.AbstractContextManager[Any]:
         """The named networks on the device inside the block."""
         networks = [getattr(self, name) for name in names if name in self.lent]
         return Lent(self.device).holding(network for network in networks if network is not None)

@@ -39,6 +39,7 @@ def fill_options(
         steps=options.steps or model.steps,
         guidance=model.guidance if options.guidance is None else options.guidance,
         scheduler=options.scheduler or scheduler,
+        refine_face=model.refine_face if options.refine_face is None else options.refine_face,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,16 @@ class Prepared:
     driving: DrivingVideo
     conditions: ConditionClips
     options: AnimateOptions
+
+    @property
+    def close_up(self) -> Prepared | None:
+        """The inputs of the head's close-up, a run of its own; None without one."""
+        if self.conditions.near is None:
+            return None
+        _, reference, conditions = self.conditions.near
+        # its window follows the head, so of how lively the scene is it says nothing; prompts are encoded once
+        options = replace(self.options, motion=None, prompt="", negative_prompt="")
+        return Prepared(reference, reference, self.driving, conditions, options)
 
     def controls(self, preset: ModelPreset, device: torch.device, moving: Tensor | None = None) -> Controls:
         """The control signals as a model reads them; pictures come off the disk frame by frame.

@@ -107,13 +107,16 @@ def align(
     return _rigid(driving, target) if mode == "rigid" else _retargeted(driving, target)
 
 
-def warp_frame(frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def warp_frame(
+    frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int], *, enlarging: int = cv2.INTER_LINEAR
+) -> np.ndarray:
     """A driving frame carried to the canvas, black where there is no pixel.
 
     Args:
         frame: (h w 3) uint8.
         matrix: (2 3), one of `Aligned.frame_to_canvas`; in our coordinates, whose 0 is the corner of a pixel.
         size: (height, width) of the canvas.
+        enlarging: OpenCV's interpolation where the frame is enlarged.
 
     Returns:
         (h w 3) uint8; averaged over pixels where the frame shrinks to half or less, else bilinear.
@@ -128,7 +131,8 @@ def warp_frame(frame: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> 
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
     # OpenCV puts 0 in the middle of the first pixel.
     matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5
-    return cv2.warpAffine(frame, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR)
+    flags = enlarging if scale > 1 else cv2.INTER_LINEAR
+    return cv2.warpAffine(frame, matrix, (size[1], size[0]), flags=flags)
 
 
 def _finite(keypoints: Keypoints) -> Keypoints:

@@ -5,7 +5,7 @@ appears under its final name only when complete.
 """
 
 from xdyna.media.files import read_json, write_json
-from xdyna.media.image import crop_to, read_image, write_image
+from xdyna.media.image import crop_to, middle_box, read_image, write_image
 from xdyna.media.sheet import compare_frame, sheet
 from xdyna.media.video import Clip, VideoInfo, count_frames, probe, read_clip, stream_frames
 from xdyna.media.writer import ClipWriter, write_clip
@@ -17,6 +17,7 @@ __all__ = [
     "compare_frame",
     "count_frames",
     "crop_to",
+    "middle_box",
     "probe",
     "read_clip",
     "read_image",

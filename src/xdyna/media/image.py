@@ -113,6 +113,29 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(path, f"is damaged or cut short ({error})", "Download or export it again")
 
 
+def middle_box(image_size: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The middle of a picture that has another's aspect, sides rounded down as the official code does.
+
+    Args:
+        image_size: (height, width, ...) of the picture.
+        size: (height, width) whose aspect is wanted.
+
+    Returns:
+        left, top, width, height in pixels of the picture.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be positive, got {size}")
+    image_height, image_width = image_size[:2]
+    if image_width / image_height > width / height:
+        cut_height, cut_width = image_height, int(image_height / height * width)
+    else:
+        cut_height, cut_width = int(image_width / width * height), image_width
+    # Very long thin pictures round down to nothing.
+    cut_height, cut_width = max(cut_height, 1), max(cut_width, 1)
+    return (image_width - cut_width) // 2, (image_height - cut_height) // 2, cut_width, cut_height
+
+
 def crop_to(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Cut the middle of a picture to the aspect of `size` and resize it to `size`.
 
@@ -127,16 +150,7 @@ def crop_to(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         (height width 3) uint8, a new array.
     """
     height, width = size
-    if height < 1 or width < 1:
-        raise ValueError(f"size must be positive, got {size}")
-    image_height, image_width = image.shape[:2]
-    if image_width / image_height > width / height:
-        cut_height, cut_width = image_height, int(image_height / height * width)
-    else:
-        cut_height, cut_width = int(image_width / width * height), image_width
-    # Very long thin pictures round down to nothing.
-    cut_height, cut_width = max(cut_height, 1), max(cut_width, 1)
-    top, left = (image_height - cut_height) // 2, (image_width - cut_width) // 2
+    left, top, cut_width, cut_height = middle_box(image.shape[:2], size)
     cut = np.ascontiguousarray(image[top : top + cut_height, left : left + cut_width])
     resized = cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)
     return resized.copy() if resized is cut else resized
