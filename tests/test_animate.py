@@ -90,6 +90,24 @@ def test_a_changed_input_is_not_repeated_silently(inputs: dict, tmp_path: Path) 
         repeat_settings(result.settings)
 
 
+def test_a_small_face_is_made_again_and_put_back(inputs: dict, tmp_path: Path) -> None:
+    with_it, without = (
+        frames_of(run(inputs, tmp_path / f"{refine}", size="96x128", refine_face=refine))
+        for refine in (True, False)
+    )
+    assert with_it.shape == without.shape
+    changed = np.abs(with_it - without).max((0, 3))
+    assert changed[:48, 24:72].max() > 10, "the head"
+    assert changed[64:].max() == 0, "nothing else"
+    told = json.loads((tmp_path / "True.json").read_text())
+    assert told["options"]["refine_face"] is True
+    assert told["seconds"]["refine"] > 0
+
+
+def frames_of(folder: Path) -> np.ndarray:
+    return np.stack([media.read_image(path) for path in sorted(folder.glob("*.png"))]).astype(int)
+
+
 def test_comparison_and_sheet(inputs: dict, tmp_path: Path) -> None:
     result = animate_file(
         inputs["image"], inputs["video"], tmp_path / "a.mp4", options=options(inputs, frames=5, compare=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -71,6 +72,40 @@ def test_pose_and_face_follow_the_driver(tmp_path: Path) -> None:
         assert (clips.pose([0]) != clips.pose([4])).any()
         local, whole = clips.face_local([0])[0], clips.face_global([0])[0]
         assert 0 < (local > 0).sum() < (whole > 0).sum() < whole.size
+
+
+def test_a_close_up_is_cut_from_the_pixels_as_given(tmp_path: Path) -> None:
+    dancer(1, CANVAS).save(tmp_path / "own.npz")
+    options = AnimateOptions(keypoints=saved(tmp_path), reference_keypoints=str(tmp_path / "own.npz"))
+    large = np.kron(noise_frames(1, CANVAS, seed=3)[0], np.ones((4, 4, 1), np.uint8))
+    large[::2, ::2] //= 2  # what only the large picture shows
+    reference = media.crop_to(large, CANVAS)
+    driving = open_driving(clip(), options)
+    with make_conditions(
+        driving, reference, options=options, canvas=CANVAS, picture=large, close_up=96
+    ) as clips:
+        assert clips.near is not None
+        path, shown, near = clips.near
+        assert (near.frames, near.size, shown.shape) == (6, (96, 96), (96, 96, 3))
+        assert near.faces_found == 6
+        left, top, side = path.reference
+        cut = large[round(top * 4) : round((top + side) * 4), round(left * 4) : round((left + side) * 4)]
+        expected = cv2.resize(cut, (96, 96), interpolation=cv2.INTER_AREA)
+        soft = cv2.resize(
+            media.crop_to(cut, (round(side), round(side))), (96, 96), interpolation=cv2.INTER_CUBIC
+        )
+        gap, worse = (np.abs(picture.astype(int) - expected).mean() for picture in (shown, soft))
+        assert gap < worse
+        assert near.keypoints is not None
+        assert (near.pose([3])[0] == draw_pose(near.keypoints, 3)).all()
+        assert near.own_pose().any()
+        assert near.face_global([2]).any()
+        near.append_result(shown)
+        assert (near.result([0])[0] == shown).all()
+        folder = near._place
+    assert not folder.exists()
+    with make_conditions(driving, reference, options=options, canvas=CANVAS, close_up=16) as clips:
+        assert clips.near is None
 
 
 def test_without_a_face_there_is_a_warning_and_a_blank(

@@ -32,8 +32,9 @@ def words(inputs: dict[str, Path], output: Path, *more: str) -> list[str]:  # no
     ]  # fmt: skip
 
 
-def assert_as_alone(inputs: dict[str, Path], folder: Path, shared: Path) -> None:  # noqa: F811
-    alone = animate_file(inputs["image"], inputs["video"], folder / "alone", options=options(inputs)).video
+def assert_as_alone(inputs: dict[str, Path], folder: Path, shared: Path, **changes: object) -> None:  # noqa: F811
+    settings = options(inputs, **changes)
+    alone = animate_file(inputs["image"], inputs["video"], folder / "alone", options=settings).video
     # PNGs, since rounding flips single values, which H.264 may spread
     frames, expected = (
         np.stack([media.read_image(path) for path in sorted(made.glob("*.png"))]).astype(int)
@@ -50,10 +51,11 @@ def test_gpus_shares_a_clip(
     inputs: dict, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert main(words(inputs, tmp_path / "shared", "--gpus", "2")) == 0
+    assert main(words(inputs, tmp_path / "shared", "--gpus", "2", "--refine-face", "--size", "96x128")) == 0
     said = capfd.readouterr()
     assert said.out.splitlines() == [str(tmp_path / "shared"), str(tmp_path / "shared.json")]
-    assert_as_alone(inputs, tmp_path, tmp_path / "shared")
+    assert media.read_json(tmp_path / "shared.json")["seconds"]["refine"] > 0
+    assert_as_alone(inputs, tmp_path, tmp_path / "shared", refine_face=True, size="96x128")
 
 
 @pytest.mark.slow

@@ -10,7 +10,16 @@ import torch
 from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
-from xdyna.synthbench.cases import Job, case_params, own_job, people_of, render_params, to_bytes
+from xdyna.synthbench.cases import (
+    Job,
+    case_params,
+    keypoints_of,
+    own_job,
+    people_of,
+    render_params,
+    to_bytes,
+)
+from xdyna.synthbench.closer import closer
 from xdyna.synthbench.generation import Animator, Strengths
 from xdyna.synthbench.retargeting import retargeted
 
@@ -49,6 +58,42 @@ def test_a_case_gives_what_the_product_gives(pipeline: XDynaPipeline, tmp_path: 
     output = pipeline(to_bytes(own.frames[0, :1])[0], to_bytes(theirs.frames[0, 1:]), options=options)
     gap = np.abs(output.frames.astype(int) - to_bytes(measured).astype(int))
     assert gap.max() <= 1
+
+
+def test_small_heads_are_made_again_as_the_product_makes_them(
+    pipeline: XDynaPipeline, tmp_path: Path
+) -> None:
+    case, other = people_of(20, frames=2)[:2]
+    size = (128, 128)
+    own, theirs = (render_params(case_params([n], frames=2), size=size, device="cpu") for n in (case, other))
+    job = retargeted(own, theirs, [case]).job
+    side = pipeline.preset.height
+    near = closer(job, side=side)
+    assert near is not None
+    assert near.rows == [0]
+    plain, refined = (Animator(pipeline, steps=1, refine_face=refine)(job) for refine in (False, True))
+    assert torch.equal(plain, Animator(pipeline, steps=1)(job)), "the model's own choice"
+    x, y, half = near.paths[0].heads[0].tolist()
+    down, across = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    away = ((across - x) ** 2 + (down - y) ** 2).sqrt() / half
+    changed = (plain - refined)[0, 0].abs().amax(0)
+    assert changed[away < 1].mean() > 4 / 255
+    assert not changed[away > 1.75].any()
+    for name, batch, frames in (("driver", theirs, slice(1, None)), ("reference", own, slice(0, 1))):
+        keypoints_of(batch, 0, frames).save(tmp_path / f"{name}.npz")
+    options = AnimateOptions(
+        model="tiny", detector="given", keypoints=str(tmp_path / "driver.npz"), seed=case, steps=1, size="128x128",
+        reference_keypoints=str(tmp_path / "reference.npz"), refine_face=True,
+    )  # fmt: skip
+    pictures = to_bytes(own.frames[0, :1])[0], to_bytes(theirs.frames[0, 1:])
+    prepared = pipeline.prepare(*pictures, options)
+    assert prepared.close_up is not None
+    with prepared.conditions:
+        # but for the driver's face, which the product cuts from sharper pixels
+        assert (prepared.close_up.conditions.pose([0, 1]) == to_bytes(near.job.pose[0])).all()
+        assert np.abs(prepared.close_up.reference.astype(int) - to_bytes(near.job.reference)[0]).max() <= 1
+        faces = prepared.close_up.conditions.face_global([0])[0].astype(int)
+        assert np.abs(faces - to_bytes(near.job.face[:, 0, 3:])[0]).mean() < 6
 
 
 def test_energy_reaches_the_network(pipeline: XDynaPipeline, job: Job) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.data.synthetic import HELD_OUT_SEED, SyntheticBatch, SyntheticParams, render, sample_params
 from xdyna.synthbench.options import FROZEN_CASES
 
@@ -35,6 +36,7 @@ class Job:
         seeds: n numbers, one a case.
         reference_pose: (n 3 h w), the reference people's own poses, for models that are told them.
         reference_body: (n 18 3) their points, score 0 where there is nobody; body: (n f 18 3) those of the frames.
+        points: all of a case's keypoints, 1+f frames, the reference's first; None where there is nobody. For close-ups.
     """
 
     reference: torch.Tensor
@@ -44,6 +46,7 @@ class Job:
     reference_pose: torch.Tensor | None = None
     reference_body: torch.Tensor | None = None
     body: torch.Tensor | None = None
+    points: tuple[Keypoints | None, ...] | None = None
 
 
 def case_params(cases: Sequence[int], *, frames: int, modelled_share: float = 0.0) -> SyntheticParams:
@@ -95,7 +98,16 @@ def own_job(batch: SyntheticBatch, cases: Sequence[int]) -> Job:
     return Job(
         batch.frames[:, 0].float(), batch.pose[:, 1:].float(), face, tuple(cases), batch.pose[:, 0].float(),
         body[:, 0], body[:, 1:],
+        tuple(keypoints_of(batch, row) if there else None for row, there in enumerate(batch.human.tolist())),
     )  # fmt: skip
+
+
+def keypoints_of(batch: SyntheticBatch, row: int, frames: slice = slice(None)) -> Keypoints:
+    """A clip's keypoints in some of its frames, the reference being frame 0."""
+    size = (batch.frames.shape[-2], batch.frames.shape[-1])
+    return Keypoints(
+        **{name: getattr(batch, name)[row, frames].float().cpu().numpy() for name in PARTS}, size=size
+    )
 
 
 def known_points(batch: SyntheticBatch) -> torch.Tensor:

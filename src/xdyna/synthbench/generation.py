@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from xdyna.driving import canvas_size
 from xdyna.models.warping import moved_reference
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
@@ -29,6 +30,7 @@ from xdyna.sampling import (
     start_latents,
 )
 from xdyna.synthbench.cases import Job, from_bytes, to_bytes
+from xdyna.synthbench.closer import closer
 
 DECODE_BATCH = 16
 """Frames that the autoencoder sees at a time."""
@@ -58,7 +60,7 @@ class Animator:
         pipeline: the loaded model.
         steps: sampling steps; None takes the model's own.
         seed: added to the cases' own seeds.
-        preset, lora, cache: as the options of `xdyna animate`.
+        preset, lora, cache, refine_face: as the options of `xdyna animate`.
 
     Attributes:
         clips, seconds: how many clips it made, and how long that took.
@@ -73,10 +75,18 @@ class Animator:
         preset: str | None = None,
         lora: tuple[str, ...] = (),
         cache: int = 1,
+        refine_face: bool | None = None,
     ) -> None:
         self.pipeline, self.seed = pipeline, seed
         self.options = pipeline.fill(
-            AnimateOptions(model=pipeline.name, steps=steps, preset=preset, lora=lora, cache=cache)
+            AnimateOptions(
+                model=pipeline.name,
+                steps=steps,
+                preset=preset,
+                lora=lora,
+                cache=cache,
+                refine_face=refine_face,
+            )
         )
         assert self.options.steps is not None
         assert self.options.guidance is not None
@@ -103,11 +113,23 @@ class Animator:
         Returns:
             (n f 3 h w) in [0, 1], of 8 bits.
         """
-        begin, pipeline, options = time.perf_counter(), self.pipeline, self.options
+        begin, preset = time.perf_counter(), self.pipeline.preset
+        video = self._made(job, preset.energy(motion) if motion is not None else energy, motion, strengths)
+        if self.options.refine_face and strengths.pose:
+            near = closer(job, side=canvas_size((1, 1), None, preset)[0], landmarks=preset.landmarks)
+            if near is not None:
+                video = near.put_back(video, self._made(near.job, None, None, strengths))
+        self.clips += len(video)
+        self.seconds += time.perf_counter() - begin
+        return video
+
+    def _made(
+        self, job: Job, energy: torch.Tensor | float | None, motion: float | None, strengths: Strengths
+    ) -> torch.Tensor:
+        """One pass of a job."""
+        pipeline, options = self.pipeline, self.options
         frames = job.pose.shape[1]
         pipeline.loras.use(options.lora)
-        if motion is not None:
-            energy = pipeline.preset.energy(motion)
         scheduler = make_scheduler(options.scheduler, pipeline.scheduler)
         set_timesteps(scheduler, self.steps, pipeline.device)
         encoded, starts = [], []
@@ -160,10 +182,7 @@ class Animator:
             generator=draws,
             shortcuts=Shortcuts(options.cache),
         )
-        video = torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])
-        self.clips += len(video)
-        self.seconds += time.perf_counter() - begin
-        return video
+        return torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])
 
     @torch.inference_mode()
     def rebuilt(self, frames: torch.Tensor) -> torch.Tensor:

@@ -11,9 +11,9 @@ import torch
 from xdyna.conditions.align import align, warp_frame
 from xdyna.conditions.draw import draw_pose
 from xdyna.conditions.face import FaceTracker
-from xdyna.conditions.keypoints import PARTS, Keypoints
+from xdyna.conditions.keypoints import Keypoints
 from xdyna.data.synthetic import SyntheticBatch
-from xdyna.synthbench.cases import Job, from_bytes, known_points, to_bytes
+from xdyna.synthbench.cases import Job, from_bytes, keypoints_of, known_points, to_bytes
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def retargeted(
         landmarks: draw the face's landmarks, for a model that was trained so.
     """
     device, size = people.frames.device, (people.frames.shape[-2], people.frames.shape[-1])
-    poses, faces, bodies, heads = [], [], [], []
+    poses, faces, bodies, heads, points = [], [], [], [], []
     for row in range(len(people.frames)):
-        reference = _keypoints(people, row, slice(0, 1))
-        aligned = align(_keypoints(drivers, row, slice(1, None)), reference, canvas=size)
+        reference = keypoints_of(people, row, slice(0, 1))
+        aligned = align(keypoints_of(drivers, row, slice(1, None)), reference, canvas=size)
         frames, tracker = to_bytes(drivers.frames[row, 1:]), FaceTracker()
         pictures = []
         for index, frame in enumerate(frames):
@@ -61,6 +61,7 @@ def retargeted(
             np.stack([draw_pose(aligned.keypoints, i, landmarks=landmarks) for i in range(len(frames))])
         )
         bodies.append(aligned.keypoints.body)
+        points.append(Keypoints.concatenate([reference, aligned.keypoints]))
         heads.append(carried_heads(drivers.head[row, 1:].float().cpu().numpy(), aligned.frame_to_canvas))
     body = torch.from_numpy(np.stack(bodies)).to(device)
     pose, face = (from_bytes(np.stack(part)).to(device) for part in (poses, faces))
@@ -73,6 +74,7 @@ def retargeted(
             people.pose[:, 0].float(),
             known_points(people)[:, 0],
             body,
+            tuple(points),
         ),
         body=body,
         head=torch.from_numpy(np.stack(heads)).to(device),
@@ -85,10 +87,3 @@ def carried_heads(heads: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     middles = np.einsum("fij,fj->fi", matrices[:, :, :2], heads[:, :2]) + matrices[:, :, 2]
     scales = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
     return np.concatenate([middles, (scales * heads[:, 2])[:, None]], 1).astype(np.float32)
-
-
-def _keypoints(batch: SyntheticBatch, row: int, frames: slice) -> Keypoints:
-    size = (batch.frames.shape[-2], batch.frames.shape[-1])
-    return Keypoints(
-        **{name: getattr(batch, name)[row, frames].float().cpu().numpy() for name in PARTS}, size=size
-    )
