@@ -76,6 +76,25 @@ def test_ways_give_nearly_the_same_pixels(model: Path, keypoints: str, ways: dic
     assert off.mean() < (6 if rounded else 1)
 
 
+@pytest.mark.parametrize("ways", [{"graphs": True, "fusing": "half"}, {"offload": True}], ids=str)
+def test_a_close_up_is_made_in_every_way(
+    model: Path, keypoints: str, tmp_path: Path, ways: dict[str, Any]
+) -> None:
+    tiny.dancer(1, (120, 90)).save(tmp_path / "own.npz")
+
+    def made(refine: bool, **ways: Any) -> np.ndarray:
+        pipeline = XDynaPipeline.from_pretrained(model, device="cuda", **ways)
+        output = pipeline(
+            tiny.noise_frames(1, (120, 90))[0], tiny.noise_frames(21), keypoints=keypoints, size="96x128",
+            reference_keypoints=str(tmp_path / "own.npz"), refine_face=refine,
+        )  # fmt: skip
+        return output.frames.astype(int)
+
+    plain, found = made(True, dtype="float32", fusing="never"), made(True, **({"fusing": "never"} | ways))
+    assert np.abs(found - plain).mean() < 1
+    assert np.abs(plain - made(False, dtype="float32", fusing="never")).max() > 10
+
+
 def test_recordings_replay_what_the_network_does() -> None:
     parts = tiny.tiny_components()
     unet, control = (parts[name].cuda().half() for name in ("unet", "pose_controlnet"))
