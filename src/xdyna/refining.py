@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xdyna.condition_clips import Progress
+from xdyna.conditions.closeup import NOISE
 from xdyna.machine import timed
 from xdyna.runs import Encoded, Prepared
 
@@ -31,7 +32,7 @@ def refine_face(
         if progress is not None:
             progress("refining the face", done, total)
 
-    generator = torch.Generator().manual_seed(prepared.options.seed)
+    generator = torch.Generator().manual_seed(prepared.options.seed + NOISE)
     with timed(timings, "refine"):
         # texts and picture are the whole run's; only the latent is of the close-up
         own = pipeline.encode(near, generator, tokens=encoded.tokens, negative=encoded.negative)

@@ -15,14 +15,18 @@ import numpy as np
 from xdyna.conditions.heads import head_disc
 from xdyna.conditions.keypoints import Keypoints
 
-REACH = 4.5
+REACH = 4.8
 """Sides of the window, in half heights of the head: chosen by measurement (docs/embedded-model.md)."""
 SMALLEST = 4.0
 """Half height, in pixels of the result, below which a head is a few dots whatever is painted there."""
+NOISE = 5000
+"""Added to a run's seed: the close-up has noise of its own."""
 SMOOTHING = 5
 """Frames over which the window's way is averaged."""
 STEADY = 49
 """Frames over which the window's side is the median: a head that nods does not zoom."""
+MOST_ALIKE = 1.5
+"""Sizes of the reference's head and the driven ones that differ by less are taken for the same."""
 INNER, OUTER = 1.2, 1.7
 """Up to the first distance from the head's middle, in half heights, the close-up covers; from the second on nothing."""
 
@@ -117,7 +121,9 @@ def plan_close_up(driven: Keypoints, own: Keypoints, *, side: int) -> CloseUp | 
     sides = np.clip(np.rint(REACH * steady), 2, min(height, width))
     corners = np.stack([_averaged(heads[:, part], SMOOTHING) for part in (0, 1)], 1) - sides[:, None] / 2
     corners = np.clip(np.rint(corners), 0, np.array([width, height]) - sides[:, None])
-    span = float(np.clip(REACH * at[2], 2, min(height, width)))
+    # One scale for both: a head's size is read with an error of its own from each pose of it.
+    alike = 1 / MOST_ALIKE < at[2] / half < MOST_ALIKE
+    span = float(np.clip(REACH * (half if alike else at[2]), 2, min(height, width)))
     left, top = (float(np.clip(at[i] - span / 2, 0, (width, height)[i] - span)) for i in (0, 1))
     return CloseUp(
         boxes=np.concatenate([corners, sides[:, None]], 1).astype(np.int64),

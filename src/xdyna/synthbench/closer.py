@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from xdyna.conditions.align import warp_frame
-from xdyna.conditions.closeup import CloseUp, plan_close_up
+from xdyna.conditions.closeup import NOISE, CloseUp, plan_close_up
 from xdyna.conditions.draw import draw_pose
 from xdyna.synthbench.cases import Job, from_bytes, to_bytes
 
@@ -78,7 +78,7 @@ def closer(job: Job, *, side: int, landmarks: bool = False) -> Closer | None:
     reference, pose, face, own_pose, own_body, body = (
         torch.stack(part).to(job.reference.device) for part in zip(*parts, strict=True)
     )
-    seeds = tuple(job.seeds[row] for row in rows)
+    seeds = tuple(job.seeds[row] + NOISE for row in rows)
     return Closer(rows, paths, Job(reference, pose, face, seeds, own_pose, own_body, body))
 
 
