@@ -81,6 +81,23 @@ def test_poses_are_drawn_anew_where_the_points_are() -> None:
             assert made.any()
 
 
+def test_landmarks_are_drawn_anew_too() -> None:
+    chunk = walk()
+    bare = close_up(chunk, 3, share=1.0, scatter=False)
+    face = torch.cat(
+        [chunk["head"][:, :, None, :2].expand(-1, -1, 68, -1), torch.ones(12, 6, 68, 1)], -1
+    ).clone()
+    face[..., 0] += torch.linspace(-6, 6, 68)
+    near = close_up({**chunk, "face": face}, 3, share=1.0, scatter=False)
+    spread = near["face"][..., 0].amax(2) - near["face"][..., 0].amin(2)
+    assert torch.allclose(spread, 12 * near["head"][..., 2] / 10, rtol=1e-3)
+    added = (near["conditions"][:, :, :3] != bare["conditions"][:, :, :3]).any(2)
+    for clip, frame in ((0, 0), (5, 3), (11, 5)):
+        places = near["face"][clip, frame, :, :2].floor().long()
+        assert added[clip, frame, places[:, 1], places[:, 0]].float().mean() > 0.9
+    assert torch.equal(bare["frames"], near["frames"])
+
+
 def test_windows_follow_scattered_moments_one_by_one() -> None:
     chunk = walk(frames=6)
     order = torch.tensor([0, 6, 1, 5, 2, 4, 3])

@@ -71,8 +71,12 @@ def close_up(chunk: Chunk, seed: int, *, share: float, scatter: bool) -> Chunk:
         "left_hand": hands[:, :21],
         "right_hand": hands[:, 21:],
     }
-    pose = draw_pose_maps(points, (height, width), made["frames"].device).unflatten(0, (len(chosen), -1))
-    made["conditions"][rows, :, :3] = _bytes(pose)
+    landmarks = "face" in made
+    if landmarks:
+        points["face"] = made["face"][rows].flatten(0, 1).cpu()
+    device = made["frames"].device
+    pose = draw_pose_maps(points, (height, width), device, landmarks=landmarks)
+    made["conditions"][rows, :, :3] = _bytes(pose.unflatten(0, (len(chosen), -1)))
     made["energy"][rows] = torch.nan
     return made
 
@@ -106,7 +110,9 @@ def _enlarge(chunk: Chunk, clip: int, middle: Tensor, sides: Tensor) -> None:
     for name, pixels in zip(names, shown.split(widths, 1), strict=True):
         chunk[name][clip] = pixels.clamp(0, 255).round().to(torch.uint8)
     low, part = ((middle - spans / 2).to(together.device), part.to(together.device))
-    for name in ("body", "hands", "head"):
+    for name in ("body", "hands", "head", "face"):
+        if name not in chunk:
+            continue
         points = chunk[name][clip]
         rows = (-1,) + (1,) * (points.dim() - 2)
         moved = (points[..., :2] - low.view(*rows, 2)) / part.view(*rows, 1)

@@ -173,8 +173,8 @@ def _check(config: TrainConfig, source: str) -> None:
         demand(rate >= 0, f"{where} must be 0 or above, got {rate}", "0 turns it off")
     made = config.data.source == "synthetic"
     demand(
-        not (made and config.data.close_up) or (config.data.vary > 0 and config.model.face != "landmarks"),
-        "data.close_up of synthetic clips needs data.vary, and pose maps without the face's landmarks",
+        not (made and config.data.close_up) or config.data.vary > 0,
+        "data.close_up of synthetic clips needs data.vary",
         "Set data.vary above 0, or data.close_up to 0",
     )
     shift = config.noise.timestep_shift

@@ -67,7 +67,8 @@ class Pool:
         conditions: (p 1+f 9 h w) uint8: pose (3), local face (3), global face (3).
         mask: (p 1+f 1 h w) uint8, the person.
         weights: (p 1+f 1 h/8 w/8) float16, the loss's weights at the latents' size.
-        body: (p 1+f 18 3), hands: (p 1+f 42 3), head: (p 1+f 3), expression: (p 1+f 8), all float32 in pixels.
+        body: (p 1+f 18 3), hands: (p 1+f 42 3), head: (p 1+f 3), expression: (p 1+f 8), all float32 in pixels;
+            face: (p 1+f 68 3), only where landmarks are drawn into the pose maps.
         human: (p,) bool.
         energy: (p,) motion energy of the background, 0..255; NaN for scattered frames.
         latents: (p 1+f c h/8 w/8), scaled, once `encode_with` was called.

@@ -71,8 +71,9 @@ def vary(chunk: Chunk, seed: int) -> Chunk:
             pixels[name].append((part * 255).round().to(torch.uint8))
     varied |= {name: torch.stack(parts) for name, parts in pixels.items()}
     turned = points.to(device)
-    for name in ("body", "hands"):
-        varied[name] = _move(chunk[name], turned, (height, width), third=1.0)
+    for name in ("body", "hands", "face"):
+        if name in chunk:
+            varied[name] = _move(chunk[name], turned, (height, width), third=1.0)
     varied["head"] = _move(chunk["head"], turned, (height, width), third=turned[:, 2, 2])
     if "energy" in chunk:
         varied["energy"] = chunk["energy"] * recoloured[0].sum(-1).mean(-1)
