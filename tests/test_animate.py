@@ -17,6 +17,7 @@ from xdyna.cli import main
 from xdyna.errors import InputError, OptionError, OutputError, ResourceError
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
+from xdyna.sampling import still
 
 FRAMES = 21
 
@@ -102,6 +103,23 @@ def test_a_small_face_is_made_again_and_put_back(inputs: dict, tmp_path: Path) -
     told = json.loads((tmp_path / "True.json").read_text())
     assert told["options"]["refine_face"] is True
     assert told["seconds"]["refine"] > 0
+
+
+def test_what_stands_still_is_the_picture(
+    inputs: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # an untrained model's clip is nowhere near the picture
+    monkeypatch.setattr(still, "STILL", 1e3)
+    monkeypatch.setattr(still, "ALIVE", 2e3)
+    held, free = (
+        frames_of(run(inputs, tmp_path / f"{hold}", size="96x128", steps=1, hold_still=hold))
+        for hold in (True, False)
+    )
+    moved, moved_free = (np.abs(np.diff(frames, axis=0)).mean((0, 3)) for frames in (held, free))
+    away, torso = (slice(None), slice(0, 6)), (slice(56, 72), slice(40, 56))
+    assert moved[away].mean() < 0.5 * moved_free[away].mean()
+    assert moved[torso].mean() > 0.75 * moved_free[torso].mean()
+    assert json.loads((tmp_path / "True.json").read_text())["options"]["hold_still"] is True
 
 
 def frames_of(folder: Path) -> np.ndarray:

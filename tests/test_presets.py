@@ -79,7 +79,7 @@ def test_a_preset_fills_only_what_is_not_given(lora: Path) -> None:
     filled = many.fill(AnimateOptions(preset="fast", lora=(f"{lora}:0.5",)))
     assert (filled.steps, filled.guidance, filled.scheduler) == (6, 1.0, "lcm")
     given = AnimateOptions(preset="fast", lora=(str(lora),), steps=5, guidance=2.0, scheduler="euler")
-    assert many.fill(given) == dataclasses.replace(given, refine_face=False)
+    assert many.fill(given) == dataclasses.replace(given, refine_face=False, hold_still=False)
 
 
 def test_a_model_of_many_steps_without_a_lora_is_an_error() -> None:

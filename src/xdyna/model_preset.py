@@ -23,6 +23,7 @@ class ModelPreset:
             trained on; 0 for a model that cannot be told.
         landmarks: draw the face's 68 landmarks into the pose pictures, for a model that was trained so.
         refine_face: make small heads a second time, as a close-up (`conditions.closeup`).
+        hold_still: let what stands still be the picture itself (`sampling.still`).
         reference_pose: show the pose ControlNet the reference person's own pose as well, likewise.
     """
 
@@ -36,6 +37,7 @@ class ModelPreset:
     landmarks: bool = False
     reference_pose: bool = False
     refine_face: bool = False
+    hold_still: bool = False
     shared_noise: float = 0.0
     lively_noise: float = 1.0
     motion_energy: float = 0.0

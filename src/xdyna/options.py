@@ -156,6 +156,12 @@ class AnimateOptions:
         "far away, for at most twice the time (default: the model's own choice; the embedded model does)",
         group=CONTROL,
     )
+    hold_still: bool | None = option(
+        None,
+        "what stands still in the clip takes the picture's own place, so that walls do not shimmer "
+        "(default: the model's own choice; the embedded model does)",
+        group=CONTROL,
+    )
     motion: float | None = option(
         None,
         "how lively the scene is: 0 still, 1 as such scenes usually are, 2 wild (default: the model's own choice)",

@@ -263,14 +263,14 @@ class XDynaPipeline:
         name = str(image) if isinstance(image, (str, Path)) else "reference picture"
         reference = media.crop_to(picture, canvas)
         video = open_driving(driving, options)
+        told_own = self.preset.reference_pose or self.unet.moves_reference or bool(options.hold_still)
         # who is not driven has no head to follow
         close_up = (
             canvas_size((1, 1), None, self.preset)[0] if options.refine_face and options.pose_scale else 0
         )
         conditions = make_conditions(
             video, reference, options=options, canvas=canvas, landmarks=self.preset.landmarks,
-            reference_pose=self.preset.reference_pose or self.unet.moves_reference,
-            picture=picture, close_up=close_up, reference_name=name, progress=progress,
+            reference_pose=told_own, picture=picture, close_up=close_up, reference_name=name, progress=progress,
         )  # fmt: skip
         return Prepared(picture, reference, video, conditions, options)
 
@@ -323,7 +323,7 @@ class XDynaPipeline:
         plan = WindowPlan(options.window, options.overlap, options.loop)
         calls = len(scheduler.timesteps) * plan.windows(latents.shape[2]) / self.hosts.count
         with self._networks(calls) as networks:
-            return denoise(
+            result = denoise(
                 networks,
                 scheduler,
                 reference=encoded.reference, latents=latents, reference_features=encoded.features,
@@ -335,6 +335,7 @@ class XDynaPipeline:
                 shortcuts=Shortcuts(options.cache, options.guidance_interval),
                 on_window=on_window,
             )  # fmt: skip
+        return prepared.held_still(result, encoded.reference)
 
     def decode(
         self, latents: Tensor, *, progress: Progress | None = None, timings: dict[str, float] | None = None

@@ -40,6 +40,7 @@ def fill_options(
         guidance=model.guidance if options.guidance is None else options.guidance,
         scheduler=options.scheduler or scheduler,
         refine_face=model.refine_face if options.refine_face is None else options.refine_face,
+        hold_still=model.hold_still if options.hold_still is None else options.hold_still,
     )
 
 

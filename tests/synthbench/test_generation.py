@@ -10,6 +10,7 @@ import torch
 from xdyna.conditions.keypoints import PARTS, Keypoints
 from xdyna.options import AnimateOptions
 from xdyna.pipeline import XDynaPipeline
+from xdyna.sampling import still
 from xdyna.synthbench.cases import (
     Job,
     case_params,
@@ -42,18 +43,27 @@ def test_a_case_gives_the_same_clip_alone_and_among_others(pipeline: XDynaPipeli
     assert animator.seconds > 0
 
 
-def test_a_case_gives_what_the_product_gives(pipeline: XDynaPipeline, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hold", [False, True])
+def test_a_case_gives_what_the_product_gives(
+    pipeline: XDynaPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: bool
+) -> None:
     """The pipeline, fed the case's own picture, video and keypoints, makes the clip that is measured."""
+    if hold:
+        # an untrained model's clip is nowhere near the picture
+        monkeypatch.setattr(still, "STILL", 1e3)
+        monkeypatch.setattr(still, "ALIVE", 2e3)
     cases = people_of(8, frames=3)[:2]
     own, theirs = (render_params(case_params([case], frames=3), size=SIZE, device="cpu") for case in cases)
     driven = retargeted(own, theirs, cases[:1])
-    measured = Animator(pipeline)(driven.job)[0]
+    measured = Animator(pipeline, hold_still=hold)(driven.job)[0]
+    if hold:
+        assert (measured - Animator(pipeline)(driven.job)[0]).abs().mean() > 2 / 255
     for name, batch, frames in (("driver", theirs, slice(1, None)), ("reference", own, slice(0, 1))):
         points = {part: getattr(batch, part)[0, frames].numpy() for part in PARTS}
         Keypoints(**points, size=SIZE).save(tmp_path / f"{name}.npz")
     options = AnimateOptions(
         model="tiny", detector="given", keypoints=str(tmp_path / "driver.npz"), seed=cases[0],
-        reference_keypoints=str(tmp_path / "reference.npz"), size="64x64",
+        reference_keypoints=str(tmp_path / "reference.npz"), size="64x64", hold_still=hold,
     )  # fmt: skip
     output = pipeline(to_bytes(own.frames[0, :1])[0], to_bytes(theirs.frames[0, 1:]), options=options)
     gap = np.abs(output.frames.astype(int) - to_bytes(measured).astype(int))

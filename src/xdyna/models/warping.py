@@ -8,6 +8,7 @@ find them by attention first. Only a guess: nothing turns in depth, and what was
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -83,33 +84,75 @@ def places(own: Tensor, body: Tensor, *, size: tuple[int, int], cells: tuple[int
     Returns:
         (b f h w) complex64: x + iy, in cells.
     """
-    scale = body.new_tensor([cells[1] / size[1], cells[0] / size[0]], dtype=torch.float32)
-    here, there = (_complex(points[..., :2].float() * scale) for points in (body, own[:, None]))
+    here, there = _placed(body, size, cells), _placed(own[:, None], size, cells)
     shown = body[..., 2] > LEAST_SCORE
     both = (shown & (own[:, None, :, 2] > LEAST_SCORE)).float()
-    rows, columns = (torch.arange(side, device=body.device) + 0.5 for side in cells)
-    cell = torch.complex(columns.expand(cells), rows[:, None].expand(cells))
-    right, left = SHOULDERS
-    width = (here[..., right] - here[..., left]).abs()
-    width = torch.where(shown[..., right] & shown[..., left], width, cells[1] / 5).clamp(min=1.0)
-
+    cell = _grid(cells, body.device)
+    width = _shoulders(here, shown, cells)
     whole = (*here.shape[:2], *cells)
-    logits = [scale.new_full(whole, -(OUTSIDE**2))]
+    logits = [both.new_full(whole, -(OUTSIDE**2))]
     targets = [cell.expand(whole)]
     for part in PARTS:
         points = list(part.points)
         known = both[..., points]
         targets.append(_carried(cell, here[..., points], there[..., points], known, spread=0.02 * width**2))
-        near = scale.new_full(whole, torch.inf)
-        for first, second in part.bones:
-            away = _distance(cell, here[..., first], here[..., second])
-            seen = (shown[..., first] & shown[..., second])[..., None, None]
-            near = torch.where(seen, torch.minimum(near, away), near)
-        near = near / (part.reach * width)[..., None, None]
+        near = _nearness(part, cell, here, shown, width)
         moves = (known.sum(-1) >= 2)[..., None, None]
         logits.append(torch.where(moves, -(near**2), -torch.inf))
     share = (SHARPNESS * torch.stack(logits)).softmax(0)
     return (share * torch.stack(targets)).sum(0)
+
+
+def nearness(
+    body: Tensor, *, size: tuple[int, int], cells: tuple[int, int], parts: tuple[Part, ...] = PARTS
+) -> Tensor:
+    """How far the middle of each cell is from the nearest part of the body.
+
+    Args:
+        body: (f 18 3) points: x, y in pixels and a score.
+        size: (height, width) in pixels of the pictures that the points lie in.
+        cells: (h, w) of the result.
+        parts: those that count.
+
+    Returns:
+        (f h w) float32, in that part's reaches: below 1 on the body; infinite where nobody is.
+    """
+    return torch.cat([_nearest(some, size, cells, parts) for some in body.split(FRAMES_AT_ONCE)])
+
+
+def _nearest(body: Tensor, size: tuple[int, int], cells: tuple[int, int], parts: tuple[Part, ...]) -> Tensor:
+    here, shown, cell = _placed(body, size, cells), body[..., 2] > LEAST_SCORE, _grid(cells, body.device)
+    width = _shoulders(here, shown, cells)
+    return functools.reduce(torch.minimum, (_nearness(part, cell, here, shown, width) for part in parts))
+
+
+def _nearness(part: Part, cell: Tensor, here: Tensor, shown: Tensor, width: Tensor) -> Tensor:
+    """Of every cell (h w) from a part of bodies (... 18), in its reaches: (... h w), infinite where it is not seen."""
+    near = here.real.new_full((*here.shape[:-1], *cell.shape), torch.inf)
+    for first, second in part.bones:
+        away = _distance(cell, here[..., first], here[..., second])
+        seen = (shown[..., first] & shown[..., second])[..., None, None]
+        near = torch.where(seen, torch.minimum(near, away), near)
+    return near / (part.reach * width)[..., None, None]
+
+
+def _shoulders(here: Tensor, shown: Tensor, cells: tuple[int, int]) -> Tensor:
+    """Shoulder widths (...) in cells, a guess where the shoulders are not both shown."""
+    right, left = SHOULDERS
+    width = (here[..., right] - here[..., left]).abs()
+    return torch.where(shown[..., right] & shown[..., left], width, cells[1] / 5).clamp(min=1.0)
+
+
+def _placed(body: Tensor, size: tuple[int, int], cells: tuple[int, int]) -> Tensor:
+    """Points (... 3) in pixels as x + iy in cells."""
+    scale = body.new_tensor([cells[1] / size[1], cells[0] / size[0]], dtype=torch.float32)
+    return _complex(body[..., :2].float() * scale)
+
+
+def _grid(cells: tuple[int, int], device: torch.device) -> Tensor:
+    """The cells' middles (h w)."""
+    rows, columns = (torch.arange(side, device=device) + 0.5 for side in cells)
+    return torch.complex(columns.expand(cells), rows[:, None].expand(cells))
 
 
 def _carried(cell: Tensor, here: Tensor, there: Tensor, known: Tensor, *, spread: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from xdyna.sampling import (
     WindowPlan,
     decode_latents,
     denoise,
+    hold_still,
     make_scheduler,
     set_timesteps,
     start_latents,
@@ -60,7 +61,7 @@ class Animator:
         pipeline: the loaded model.
         steps: sampling steps; None takes the model's own.
         seed: added to the cases' own seeds.
-        preset, lora, cache, refine_face: as the options of `xdyna animate`.
+        preset, lora, cache, refine_face, hold_still: as the options of `xdyna animate`.
 
     Attributes:
         clips, seconds: how many clips it made, and how long that took.
@@ -76,6 +77,7 @@ class Animator:
         lora: tuple[str, ...] = (),
         cache: int = 1,
         refine_face: bool | None = None,
+        hold_still: bool | None = None,
     ) -> None:
         self.pipeline, self.seed = pipeline, seed
         self.options = pipeline.fill(
@@ -86,6 +88,7 @@ class Animator:
                 lora=lora,
                 cache=cache,
                 refine_face=refine_face,
+                hold_still=hold_still,
             )
         )
         assert self.options.steps is not None
@@ -114,17 +117,23 @@ class Animator:
             (n f 3 h w) in [0, 1], of 8 bits.
         """
         begin, preset = time.perf_counter(), self.pipeline.preset
-        video = self._made(job, preset.energy(motion) if motion is not None else energy, motion, strengths)
+        told = preset.energy(motion) if motion is not None else energy
+        video = self._made(job, told, motion, strengths, bool(self.options.hold_still))
         if self.options.refine_face and strengths.pose:
             near = closer(job, side=canvas_size((1, 1), None, preset)[0], landmarks=preset.landmarks)
             if near is not None:
-                video = near.put_back(video, self._made(near.job, None, None, strengths))
+                video = near.put_back(video, self._made(near.job, None, None, strengths, False))
         self.clips += len(video)
         self.seconds += time.perf_counter() - begin
         return video
 
     def _made(
-        self, job: Job, energy: torch.Tensor | float | None, motion: float | None, strengths: Strengths
+        self,
+        job: Job,
+        energy: torch.Tensor | float | None,
+        motion: float | None,
+        strengths: Strengths,
+        still: bool,
     ) -> torch.Tensor:
         """One pass of a job."""
         pipeline, options = self.pipeline, self.options
@@ -182,6 +191,17 @@ class Animator:
             generator=draws,
             shortcuts=Shortcuts(options.cache),
         )
+        if still and job.body is not None:
+            latents = torch.cat(
+                [
+                    hold_still(
+                        latents[row : row + 1], joined.reference[row : row + 1], body,
+                        None if job.reference_body is None else job.reference_body[row],
+                        size=(job.pose.shape[-2], job.pose.shape[-1]),
+                    )
+                    for row, body in enumerate(job.body)
+                ]
+            )  # fmt: skip
         return torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])
 
     @torch.inference_mode()

@@ -55,6 +55,7 @@ class SynthbenchOptions:
     )
     cache: int = option(1, "as `xdyna animate --cache`", group=SAMPLING, minimum=1, maximum=10)
     refine_face: bool | None = option(None, "as `xdyna animate --refine-face`", group=SAMPLING)
+    hold_still: bool | None = option(None, "as `xdyna animate --hold-still`", group=SAMPLING)
     steps: int | None = option(
         None, "denoising steps (default: the model's own)", group=SAMPLING, minimum=1, maximum=1000
     )

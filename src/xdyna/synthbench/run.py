@@ -96,7 +96,7 @@ def measure(
     """
     animator = Animator(
         pipeline, steps=options.steps, seed=options.seed, preset=options.preset, lora=options.lora,
-        cache=options.cache, refine_face=options.refine_face,
+        cache=options.cache, refine_face=options.refine_face, hold_still=options.hold_still,
     )  # fmt: skip
     tellable = pipeline.preset.motion_energy > 0
     if "knob" in options.suite and not tellable:
@@ -167,7 +167,8 @@ def _settings(animator: Animator, reader: Reader, options: SynthbenchOptions) ->
     device = pipeline.device
     pipeline.loras.use(animator.options.lora)
     loras, cache = pipeline.loras.describe(), animator.options.cache
-    refined = animator.options.refine_face  # the model's own choice is in its hash
+    # the model's own choices are in its hash
+    chosen = {name: getattr(animator.options, name) for name in ("refine_face", "hold_still")}
     return {
         "edition": EDITION, "version": __version__, "hash": pipeline.hash, "frames": options.frames,
         "size": list(_size(pipeline, options)), "steps": animator.steps, "seed": options.seed,
@@ -175,7 +176,7 @@ def _settings(animator: Animator, reader: Reader, options: SynthbenchOptions) ->
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "dtype": str(pipeline.unet.dtype).removeprefix("torch."), "networks": dict(reader.networks),
         **({"loras": loras} if loras else {}), **({"cache": cache} if cache > 1 else {}),
-        **({} if refined == pipeline.preset.refine_face else {"refine_face": refined}),
+        **{name: choice for name, choice in chosen.items() if choice != getattr(pipeline.preset, name)},
     }  # fmt: skip
 
 
