@@ -51,11 +51,12 @@ def test_gpus_shares_a_clip(
     inputs: dict, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert main(words(inputs, tmp_path / "shared", "--gpus", "2", "--refine-face", "--size", "96x128")) == 0
+    assert main(words(inputs, tmp_path / "shared", "--gpus", "2", "--refine-face", "--hold-still",
+                      "--size", "96x128")) == 0  # fmt: skip
     said = capfd.readouterr()
     assert said.out.splitlines() == [str(tmp_path / "shared"), str(tmp_path / "shared.json")]
     assert media.read_json(tmp_path / "shared.json")["seconds"]["refine"] > 0
-    assert_as_alone(inputs, tmp_path, tmp_path / "shared", refine_face=True, size="96x128")
+    assert_as_alone(inputs, tmp_path, tmp_path / "shared", refine_face=True, hold_still=True, size="96x128")
 
 
 @pytest.mark.slow

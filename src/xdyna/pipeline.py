@@ -20,6 +20,7 @@ from xdyna.condition_clips import Progress, make_conditions
 from xdyna.driving import as_picture, canvas_size, open_driving
 from xdyna.encoding import encode_inputs
 from xdyna.errors import OptionError
+from xdyna.holding import held_frames, hold_still
 from xdyna.machine import Lent, LentNetwork, choose_device, choose_dtype, memory_advice, return_memory, timed
 from xdyna.model_preset import ModelPreset
 from xdyna.models import check_reference_parts
@@ -227,11 +228,14 @@ class XDynaPipeline:
                     if self.hosts.count > 1:
                         self.hosts.hand_out((prepared, encoded.to("cpu"), generator.get_state()))
                     latents = self.denoise(prepared, encoded, generator, progress=progress)
+                latents, still = hold_still(prepared, latents, encoded.reference)
                 near = refine_face(self, prepared, encoded, progress=progress, timings=timings)
         except BaseException:
             prepared.conditions.close()
             raise
-        frames = refined_frames(self, prepared, latents, near, progress=progress, timings=timings)
+        frames = self.decode(latents, progress=progress, timings=timings)
+        frames = held_frames(self, prepared, frames, still)
+        frames = refined_frames(self, prepared, frames, near, timings=timings)
         return Animation(frames, latents.shape[2], prepared.driving.fps, prepared, timings)
 
     def take_part(self) -> None:
@@ -246,7 +250,9 @@ class XDynaPipeline:
         prepared, encoded, state = self.hosts.hand_out(None)
         generator = torch.Generator().set_state(state)
         with memory_advice(self.device):
-            return prepared, self.denoise(prepared, encoded.to(self.device), generator)
+            encoded = encoded.to(self.device)
+            latents = self.denoise(prepared, encoded, generator)
+        return prepared, hold_still(prepared, latents, encoded.reference)[0]
 
     def prepare(
         self,
@@ -323,7 +329,7 @@ class XDynaPipeline:
         plan = WindowPlan(options.window, options.overlap, options.loop)
         calls = len(scheduler.timesteps) * plan.windows(latents.shape[2]) / self.hosts.count
         with self._networks(calls) as networks:
-            result = denoise(
+            return denoise(
                 networks,
                 scheduler,
                 reference=encoded.reference, latents=latents, reference_features=encoded.features,
@@ -335,7 +341,6 @@ class XDynaPipeline:
                 shortcuts=Shortcuts(options.cache, options.guidance_interval),
                 on_window=on_window,
             )  # fmt: skip
-        return prepared.held_still(result, encoded.reference)
 
     def decode(
         self, latents: Tensor, *, progress: Progress | None = None, timings: dict[str, float] | None = None

@@ -44,19 +44,26 @@ def refine_face(
 def refined_frames(
     pipeline: Any,
     prepared: Prepared,
-    latents: Tensor,
+    frames: Iterator[np.ndarray],
     near: Tensor | None,
     *,
-    progress: Progress | None,
     timings: dict[str, float],
 ) -> Iterator[np.ndarray]:
-    """Pictures of the latents, the close-up's head put into them: yields (h w 3) uint8."""
+    """Frames (h w 3) uint8 with the close-up's head put into them.
+
+    Args:
+        pipeline: the `XDynaPipeline` that decodes.
+        prepared: the inputs.
+        frames: not yet begun: the close-up is decoded first.
+        near: the close-up's latents; None leaves the frames as they are.
+        timings: where the seconds are noted.
+    """
     if near is None or prepared.conditions.near is None:
-        yield from pipeline.decode(latents, progress=progress, timings=timings)
+        yield from frames
         return
     path, _, kept = prepared.conditions.near
     # first to the disk: both at once would need two decoders of several processes
     for picture in pipeline.decode(near, timings=timings):
         kept.append_result(picture)
-    for index, frame in enumerate(pipeline.decode(latents, progress=progress, timings=timings)):
+    for index, frame in enumerate(frames):
         yield path.put_back(frame, kept.result([index])[0], index)

@@ -18,7 +18,7 @@ from xdyna.driving import DrivingVideo
 from xdyna.model_preset import ModelPreset
 from xdyna.models.warping import moved_reference
 from xdyna.options import AnimateOptions
-from xdyna.sampling import Controls, Tokens, hold_still, normalise_condition
+from xdyna.sampling import Controls, Tokens, normalise_condition
 
 
 @dataclass
@@ -80,23 +80,6 @@ class Prepared:
             # black where nobody was found, as in training
             reference_pose=stretched(conditions.own_pose()[None], "pose") if preset.reference_pose else None,
             moved=None if moving is None else self._moved(moving),
-        )
-
-    def held_still(self, latents: Tensor, reference: Tensor) -> Tensor:
-        """Clean latents (1 c f h w) as the options want them: what stands still is the picture's (`sampling.still`).
-
-        Where a ready pose video tells the poses, nobody knows where the person is, and all stays as it is.
-
-        Args:
-            latents: of the clip.
-            reference: (1 c h w) the picture's.
-        """
-        driven, own = self.conditions.keypoints, self.conditions.own
-        if not self.options.hold_still or driven is None:
-            return latents
-        own_body = None if own is None else torch.from_numpy(own.body[0])
-        return hold_still(
-            latents, reference, torch.from_numpy(driven.body), own_body, size=self.conditions.size
         )
 
     def _moved(self, latent: Tensor) -> Tensor | None:

@@ -15,7 +15,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"sampling", "weights", "machine", "driving", "flags"}),
     frozenset({"convert", "data", "condition_clips", "evaluation", "presets"}),
     frozenset({"runs", "ranks"}),
-    frozenset({"encoding", "refining"}),
+    frozenset({"encoding", "holding", "refining"}),
     frozenset({"pipeline"}),
     frozenset({"training", "animate", "synthbench"}),
     frozenset({"condition_files", "demo", "batch"}),

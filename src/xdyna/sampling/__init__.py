@@ -33,7 +33,7 @@ from xdyna.sampling.loop import Step, denoise, guide, predict
 from xdyna.sampling.recorded import Recorded, Recorder, record_networks, recording_pays
 from xdyna.sampling.schedule import SCHEDULERS, make_scheduler, set_timesteps
 from xdyna.sampling.shortcuts import Shortcuts
-from xdyna.sampling.still import hold_still
+from xdyna.sampling.still import Still, find_still
 from xdyna.sampling.tokens import encode_image, encode_text
 from xdyna.windows import WindowPlan
 
@@ -54,6 +54,7 @@ __all__ = [
     "Recorder",
     "Shortcuts",
     "Step",
+    "Still",
     "Tokens",
     "WindowPlan",
     "decode_latents",
@@ -63,8 +64,8 @@ __all__ = [
     "encode_image",
     "encode_reference",
     "encode_text",
+    "find_still",
     "guide",
-    "hold_still",
     "make_scheduler",
     "mix_noise",
     "normalise_condition",

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from xdyna.driving import canvas_size
@@ -25,7 +26,7 @@ from xdyna.sampling import (
     WindowPlan,
     decode_latents,
     denoise,
-    hold_still,
+    find_still,
     make_scheduler,
     set_timesteps,
     start_latents,
@@ -192,17 +193,23 @@ class Animator:
             shortcuts=Shortcuts(options.cache),
         )
         if still and job.body is not None:
-            latents = torch.cat(
-                [
-                    hold_still(
-                        latents[row : row + 1], joined.reference[row : row + 1], body,
-                        None if job.reference_body is None else job.reference_body[row],
-                        size=(job.pose.shape[-2], job.pose.shape[-1]),
-                    )
-                    for row, body in enumerate(job.body)
-                ]
-            )  # fmt: skip
+            return torch.stack(
+                [self._held(job, row, latents, joined.reference) for row in range(len(latents))]
+            )
         return torch.stack([self.decoded(clip.transpose(0, 1)) for clip in latents])
+
+    def _held(self, job: Job, row: int, latents: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """A case's clip (f 3 h w), what stands still held still."""
+        assert job.body is not None
+        own = None if job.reference_body is None else job.reference_body[row]
+        size = (job.pose.shape[-2], job.pose.shape[-1])
+        chosen = slice(row, row + 1)
+        still = find_still(latents[chosen], reference[chosen], job.body[row], own, size=size)
+        frames = to_bytes(self.decoded(still.hold(latents[chosen])[0].transpose(0, 1)))
+        plate = decode_latents(self.pipeline.vae, still.plate[None])[0]
+        background = still.background(to_bytes(job.reference[chosen])[0], plate)
+        put = [still.put_into(frame, background, index) for index, frame in enumerate(frames)]
+        return from_bytes(np.stack(put)).to(latents.device)
 
     @torch.inference_mode()
     def rebuilt(self, frames: torch.Tensor) -> torch.Tensor:
