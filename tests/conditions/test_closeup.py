@@ -48,6 +48,20 @@ def test_windows_are_in_the_picture_and_have_the_head_in_their_middle() -> None:
     assert (path.weights == 1).all()
 
 
+def enlarged(keypoints: Keypoints, factor: float) -> Keypoints:
+    """Scaled about the middle of the picture's head."""
+    x, y = head_disc(keypoints.face, keypoints.body)[0, :2] * (1 - factor)
+    return keypoints.moved(np.array([[factor, 0, x], [0, factor, y]]), SIZE)
+
+
+def test_heads_of_about_one_size_have_windows_of_one_size_others_their_own() -> None:
+    half = float(np.median(head_disc(people().face, people().body)[:, 2]))
+    for factor in (1.25, 0.8):
+        assert plan(own=enlarged(people(1), factor)).reference[2] == pytest.approx(REACH * half)
+    own = enlarged(people(1), 0.5)
+    assert plan(own=own).reference[2] == pytest.approx(REACH * head_disc(own.face, own.body)[0, 2])
+
+
 def test_large_tiny_and_unknown_heads_need_no_close_up() -> None:
     driven, own = people(), people(1)
     assert plan_close_up(driven, without_head(own, [0]), side=128) is None
